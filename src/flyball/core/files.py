@@ -1,0 +1,109 @@
+"""Files that are either whole or absent, and locks that end with their process."""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from flyball.core.errors import BackendError, ConflictError
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class DiskFullError(BackendError):
+    """There is no room left for a file; nothing half-written remains."""
+
+    code = "flyball/disk-full"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"no space is left to write {path.name!r} in {str(path.parent)!r}",
+            hint="Free some space and run the same command again; what was complete is kept.",
+        )
+
+
+@contextmanager
+def writing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Write a file that appears under its name only when the block ends without an error.
+
+    Raises:
+        DiskFullError: No space is left; the unfinished file is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        unfinished.replace(path)
+        if durable:
+            sync_folder(path.parent)
+    except OSError as error:
+        raise (DiskFullError(path) if error.errno in _NO_SPACE else error) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes | memoryview, *, durable: bool = True) -> None:
+    """Write a whole file or nothing. See `writing`."""
+    with writing(path, durable=durable) as file:
+        file.write(data)
+
+
+@contextmanager
+def building_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder that appears under its name only when the block ends without an error.
+
+    The yielded folder lies beside ``path``. If ``path`` exists already at the end, the new one is dropped:
+    callers use content-addressed names, so both hold the same.
+
+    Raises:
+        DiskFullError: No space is left; the unfinished folder is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        for file in unfinished.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+        if not path.exists():
+            unfinished.replace(path)
+            sync_folder(path.parent)
+    except OSError as error:
+        raise (DiskFullError(path) if error.errno in _NO_SPACE else error) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames inside a folder durable."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def holding_lock(path: Path, *, held_message: str, hint: str = "") -> Iterator[None]:
+    """Hold an exclusive lock on a file; the kernel releases it when the process ends, however it ends.
+
+    Raises:
+        ConflictError: Another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConflictError(held_message, hint=hint) from error
+        yield

@@ -1,0 +1,1 @@
+"""The spine: append-only, hash-chained events, in two times; cursors; audit."""

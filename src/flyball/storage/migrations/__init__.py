@@ -1,0 +1,1 @@
+"""Numbered SQL files that make the schema; each is applied once, in order, and never edited after a release."""
