@@ -1,0 +1,87 @@
+"""Flyball: from raw data to a model that keeps itself right, described in one file.
+
+The names a project file uses; each is loaded on first use, so importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from flyball.version import __version__
+
+if TYPE_CHECKING:
+    from flyball.domain.data.expectations import column as column
+    from flyball.domain.data.expectations import rows_at_least as rows_at_least
+    from flyball.domain.data.expectations import rows_at_most as rows_at_most
+    from flyball.domain.data.tables import Entity as Entity
+    from flyball.domain.data.tables import Table as Table
+    from flyball.domain.features.training_sets import TrainingSet as TrainingSet
+    from flyball.domain.features.training_sets import split as split
+    from flyball.domain.features.training_sets import training_set as training_set
+    from flyball.domain.features.views import features as features
+    from flyball.domain.features.views import request_features as request_features
+    from flyball.domain.loop.endpoints import Endpoint as Endpoint
+    from flyball.domain.loop.triggers import degraded as degraded
+    from flyball.domain.loop.triggers import drifted as drifted
+    from flyball.domain.loop.triggers import every as every
+    from flyball.domain.loop.triggers import new_data as new_data
+    from flyball.domain.loop.triggers import schedule as schedule
+    from flyball.domain.monitoring.monitors import drift as drift
+    from flyball.domain.monitoring.monitors import performance as performance
+    from flyball.domain.monitoring.monitors import prediction_mean as prediction_mean
+    from flyball.domain.monitoring.monitors import quality as quality
+    from flyball.domain.monitoring.monitors import service as service
+    from flyball.domain.pipelines.steps import pipeline as pipeline
+    from flyball.domain.pipelines.steps import step as step
+    from flyball.domain.registry.candidates import candidate as candidate
+    from flyball.domain.registry.gates import latency as latency
+    from flyball.domain.registry.gates import metric as metric
+    from flyball.domain.registry.gates import not_worse_than_champion as not_worse_than_champion
+    from flyball.domain.serving.rollouts import canary as canary
+    from flyball.domain.serving.rollouts import shadow as shadow
+
+_HOMES = {
+    "Endpoint": "loop.endpoints",
+    "Entity": "data.tables",
+    "Table": "data.tables",
+    "TrainingSet": "features.training_sets",
+    "candidate": "registry.candidates",
+    "canary": "serving.rollouts",
+    "column": "data.expectations",
+    "degraded": "loop.triggers",
+    "drift": "monitoring.monitors",
+    "drifted": "loop.triggers",
+    "every": "loop.triggers",
+    "features": "features.views",
+    "latency": "registry.gates",
+    "metric": "registry.gates",
+    "new_data": "loop.triggers",
+    "not_worse_than_champion": "registry.gates",
+    "performance": "monitoring.monitors",
+    "pipeline": "pipelines.steps",
+    "prediction_mean": "monitoring.monitors",
+    "quality": "monitoring.monitors",
+    "request_features": "features.views",
+    "rows_at_least": "data.expectations",
+    "rows_at_most": "data.expectations",
+    "schedule": "loop.triggers",
+    "service": "monitoring.monitors",
+    "shadow": "serving.rollouts",
+    "split": "features.training_sets",
+    "step": "pipelines.steps",
+    "training_set": "features.training_sets",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'flyball' has no attribute {name!r}; it has: {', '.join(sorted(_HOMES))}")
+    value = getattr(import_module(f"flyball.domain.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -67,9 +67,7 @@ class Database:
     def __init__(self, url: str) -> None:
         scheme, _, path = url.partition(":///")
         if scheme != "sqlite" or not path:
-            raise InvalidInputError(
-                f"{url!r} is not a database Flyball can open", hint="Write it as sqlite:///PATH."
-            )
+            raise InvalidInputError(f"{url!r} is not a database Flyball can open", hint="Write it as sqlite:///PATH.")
         self.url = url
         self._path = Path(path)
         self._local = threading.local()

@@ -79,6 +79,7 @@ class JournalCorruptedError(BackendError):
     code = "journal/corrupted"
 
     def __init__(self, seq: int, reason: str) -> None:
+        self.seq = seq
         super().__init__(
             f"event {seq} of the journal is corrupted: {reason}",
             hint="See the extent with: flyball audit verify; then restore the home from a backup.",

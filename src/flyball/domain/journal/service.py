@@ -117,23 +117,26 @@ class Journal:
                     )
                 if event.previous != previous:
                     reason = "it does not follow from the event before it"
-                    return Verification(
-                        events=expected_seq - 1, head=previous, broken_at=event.seq, reason=reason
-                    )
+                    return Verification(events=expected_seq - 1, head=previous, broken_at=event.seq, reason=reason)
                 if event.compute_digest() != event.digest:
                     reason = "its content does not fit its digest"
-                    return Verification(
-                        events=expected_seq - 1, head=previous, broken_at=event.seq, reason=reason
-                    )
+                    return Verification(events=expected_seq - 1, head=previous, broken_at=event.seq, reason=reason)
                 expected_seq, previous = event.seq + 1, event.digest
         except JournalCorruptedError as error:
-            return Verification(
-                events=expected_seq - 1, head=previous, broken_at=expected_seq, reason=error.message
-            )
+            return Verification(events=expected_seq - 1, head=previous, broken_at=error.seq, reason=error.message)
         return Verification(events=expected_seq - 1, head=previous)
 
     def _all(self) -> Iterator[Event]:
         after = 0
-        while page := self.list_events(after=after, limit=_PAGE):
+        while page := self._page(after):
             yield from page
             after = page[-1].seq
+
+    def _page(self, after: int) -> list[Event]:
+        try:
+            return self.list_events(after=after, limit=_PAGE)
+        except JournalCorruptedError as error:
+            # The rows before the unreadable one are judged first: the break to report is the earliest.
+            if error.seq - after > 1:
+                return self.list_events(after=after, limit=error.seq - after - 1)
+            raise

@@ -1,0 +1,1 @@
+"""Closes the circle: triggers, reactions, rollouts, continuous training, replay."""

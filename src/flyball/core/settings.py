@@ -1,0 +1,116 @@
+"""Settings: one typed value, from arguments, the environment, ``flyball.toml`` and defaults, in this order."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from flyball.core.errors import InvalidInputError
+
+FILE_NAME = "flyball.toml"
+PROJECT_FILE = "project.py"
+_ENVIRONMENT_PREFIX = "FLYBALL_"
+# Variables that belong to others under our prefix and are no settings.
+_NOT_SETTINGS = {"FLYBALL_EXAMPLES_DATA", "FLYBALL_LIFELINE"}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set; what a project does not set has the default shown here.
+
+    Attributes:
+        host: Where ``flyball up`` listens; only loopback addresses until access control exists.
+        port: The control plane's port; inference over HTTP is one above it.
+        workers: Processes that run a pipeline's steps; 0 means one for each core.
+        max_body_bytes: A longer request body is refused unread.
+        tick_seconds: How often the loop looks for something to do.
+        notifiers: Where alerts go, besides the journal: names of installed notifiers.
+        webhooks: Addresses that the webhook notifier posts alerts to.
+        users: Each user's roles, for approvals.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 3592
+    workers: int = 0
+    max_body_bytes: int = 8_000_000
+    tick_seconds: float = 1.0
+    notifiers: list[str] = msgspec.field(default_factory=lambda: ["console"])
+    webhooks: list[str] = msgspec.field(default_factory=list)
+    users: dict[str, list[str]] = msgspec.field(default_factory=dict)
+
+
+class Sourced(msgspec.Struct, frozen=True):
+    """A setting's value and where it came from."""
+
+    name: str
+    value: Any
+    source: str
+
+
+def load_settings(
+    project_dir: Path,
+    arguments: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Settings, list[Sourced]]:
+    """Read all settings of a project.
+
+    Args:
+        project_dir: The folder that may hold ``flyball.toml``.
+        arguments: What was said on the command line; None values count as not said.
+        environment: The process's environment by default.
+
+    Returns:
+        The settings, and for each the place it came from.
+
+    Raises:
+        InvalidInputError: A setting is unknown or has the wrong type; it is named with its place.
+    """
+    layers = [
+        (FILE_NAME, _from_file(project_dir / FILE_NAME)),
+        ("environment", _from_environment(os.environ if environment is None else environment)),
+        ("argument", {name: value for name, value in (arguments or {}).items() if value is not None}),
+    ]
+    merged: dict[str, Any] = {}
+    sources = dict.fromkeys(Settings.__struct_fields__, "default")
+    for source, values in layers:
+        _check(values, source)
+        merged.update(values)
+        sources.update(dict.fromkeys(values, source))
+    settings = msgspec.convert(merged, Settings, strict=False)
+    return settings, [Sourced(name, getattr(settings, name), sources[name]) for name in Settings.__struct_fields__]
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{path.name} cannot be read: {error}") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(_ENVIRONMENT_PREFIX) or variable in _NOT_SETTINGS:
+            continue
+        name = variable.removeprefix(_ENVIRONMENT_PREFIX).lower()
+        kind = Settings.__annotations__.get(name)
+        is_list = kind is not None and "list" in str(kind)
+        values[name] = [part.strip() for part in text.split(",") if part.strip()] if is_list else text
+    return values
+
+
+def _check(values: Mapping[str, Any], source: str) -> None:
+    for name, value in values.items():
+        if name not in Settings.__struct_fields__:
+            close = get_close_matches(name, Settings.__struct_fields__, n=1)
+            known = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(Settings.__struct_fields__)}"
+            raise InvalidInputError(f"{name!r} in {source} is no setting of Flyball; {known}")
+        try:
+            msgspec.convert({name: value}, Settings, strict=source != "environment")
+        except msgspec.ValidationError as error:
+            raise InvalidInputError(f"the setting {name!r} in {source} is wrong: {error}") from error

@@ -1,0 +1,99 @@
+"""An endpoint as a project declares it: the model it serves and everything that keeps it right."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from flyball.core.errors import InvalidInputError
+from flyball.domain.loop.triggers import Trigger
+from flyball.domain.monitoring.monitors import Monitor
+from flyball.domain.pipelines.steps import Pipeline
+from flyball.domain.registry.gates import Gate
+from flyball.domain.serving.rollouts import Stage
+
+if TYPE_CHECKING:
+    from flyball.domain.data.tables import ColumnRef
+
+AUTO = "auto"
+
+
+class Endpoint:
+    """Where a model goes live, under which conditions, what is watched there and what happens then.
+
+    Args:
+        model: The model's name in the registry, as `candidate` gives it.
+        gates: Conditions that a version must meet before it may go live.
+        approval: ``"auto"``, or the role that must say yes to each version.
+        rollout: Stages on the way to live, in order; live follows the last.
+        monitors: What is watched while it is live.
+        retrain: The pipeline that makes a new version.
+        retrain_on: What starts it, besides a person.
+        on_violation: What happens to a live request that breaks an expectation whose severity is ``fail``:
+            ``"refuse"`` answers 422, ``"quarantine"`` records it without a prediction.
+        name: The name in addresses; the variable's name by default.
+
+    Raises:
+        InvalidInputError: A part is not what its place asks for; it is named.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        gates: Sequence[Gate] = (),
+        approval: str = AUTO,
+        rollout: Sequence[Stage] = (),
+        monitors: Sequence[Monitor] = (),
+        retrain: Pipeline | None = None,
+        retrain_on: Sequence[Trigger] = (),
+        on_violation: Literal["refuse", "quarantine"] = "refuse",
+        name: str | None = None,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.gates = tuple(gates)
+        self.approval = approval
+        self.rollout = tuple(rollout)
+        self.monitors = tuple(monitors)
+        self.retrain = retrain
+        self.retrain_on = tuple(retrain_on)
+        self.on_violation = on_violation
+        self._check()
+
+    @property
+    def label(self) -> "ColumnRef | None":
+        """The label that the endpoint's first performance monitor compares with, if there is one."""
+        return next((found for monitor in self.monitors if (found := getattr(monitor, "labels", None))), None)
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.name or self.model!r})"
+
+    def _check(self) -> None:
+        if not self.model or not isinstance(self.model, str):
+            raise InvalidInputError(f"an endpoint's model must be a name, but {self.model!r} was given")
+        if not self.approval:
+            raise InvalidInputError(f"the approval of the endpoint for {self.model!r} must be 'auto' or a role")
+        if self.on_violation not in ("refuse", "quarantine"):
+            raise InvalidInputError(
+                f"on_violation of the endpoint for {self.model!r} must be 'refuse' or 'quarantine', "
+                f"but {self.on_violation!r} was given"
+            )
+        for what, values, kinds in (
+            ("gates", self.gates, Gate),
+            ("rollout", self.rollout, Stage),
+            ("monitors", self.monitors, Monitor),
+            ("retrain_on", self.retrain_on, Trigger),
+        ):
+            for value in values:
+                if not isinstance(value, kinds):  # type: ignore[arg-type]
+                    raise InvalidInputError(
+                        f"{what} of the endpoint for {self.model!r} holds {value!r}, which does not belong there"
+                    )
+        if self.retrain is not None and not isinstance(self.retrain, Pipeline):
+            raise InvalidInputError(
+                f"retrain of the endpoint for {self.model!r} must be a pipeline, but {self.retrain!r} was given",
+                hint="Give the function itself, marked with @fb.pipeline and not called.",
+            )
+        if self.retrain_on and self.retrain is None:
+            raise InvalidInputError(
+                f"the endpoint for {self.model!r} says when to retrain (retrain_on) but not what (retrain)"
+            )

@@ -1,0 +1,20 @@
+"""How a child process notices that its supervisor is gone."""
+
+import os
+import threading
+from collections.abc import Callable
+
+from flyball.server.up import LIFELINE
+
+
+def when_supervisor_ends(leave: Callable[[], None]) -> None:
+    """Call ``leave`` from a thread once the supervisor has ended, however it ended."""
+    descriptor = os.environ.get(LIFELINE)
+    if descriptor is None:
+        return
+
+    def wait() -> None:
+        os.read(int(descriptor), 1)
+        leave()
+
+    threading.Thread(target=wait, daemon=True, name="lifeline").start()

@@ -1,0 +1,183 @@
+"""``flyball up``: one process that starts the others, restarts what dies, and ends them with itself."""
+
+import ipaddress
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from flyball.core.clock import monotonic_s
+from flyball.core.errors import BackendError, ConflictError, NotPermittedError
+from flyball.core.files import holding_lock, write_bytes
+
+LIFELINE = "FLYBALL_LIFELINE"
+"""Names the pipe that ends when the supervisor does; a child that reads its end leaves too."""
+_ROLES = ("control", "gateway", "loop")
+_STOP_GRACE_S = 10.0
+_RESTART_PAUSE_S = 0.5
+_PORT_WAIT_S = 5.0
+_POLL_S = 0.1
+
+
+class Child(msgspec.Struct):
+    """One running process of the system."""
+
+    role: str
+    process: subprocess.Popen[bytes]
+    started_at_s: float
+    restarts: int = 0
+
+
+class Up:
+    """Runs the processes of one home until it is told to stop.
+
+    Args:
+        project: The project's folder.
+        home: The home's folder; only one ``flyball up`` may use it at a time.
+        host: A loopback address.
+        port: The control plane's port; inference is at ``port + 1``.
+        tell: Receives one line for a person at a time.
+
+    Raises:
+        NotPermittedError: The host is reachable from elsewhere; there is no access control yet.
+    """
+
+    def __init__(self, project: Path, home: Path, host: str, port: int, tell: Callable[[str], None]) -> None:
+        _refuse_outside_loopback(host)
+        self._project = project
+        self._home = home
+        self._host = host
+        self._port = port
+        self._tell = tell
+        self._children: dict[str, Child] = {}
+        self._is_stopping = False
+
+    def run(self) -> None:
+        """Start everything and stay until SIGTERM or SIGINT.
+
+        Raises:
+            ConflictError: Another ``flyball up`` uses the home, or a port is taken.
+            BackendError: A process ends again and again before it is ready.
+        """
+        lock = self._home / "up.lock"
+        with holding_lock(
+            lock,
+            held_message=f"another flyball up runs on the home {str(self._home)!r}",
+            hint="Stop that one first, or choose another home with --home.",
+        ):
+            for port in (self._port, self._port + 1):
+                _wait_for_port(self._host, port)
+            write_bytes(self._home / "up.json", msgspec.json.encode(self._address()))
+            reading_end, writing_end = os.pipe()
+            os.set_inheritable(reading_end, True)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._stop)
+            try:
+                for role in _ROLES:
+                    self._start(role, reading_end)
+                self._watch(reading_end)
+            finally:
+                os.close(writing_end)
+                self._end_children()
+                (self._home / "up.json").unlink(missing_ok=True)
+
+    def _address(self) -> dict[str, object]:
+        return {"pid": os.getpid(), "host": self._host, "port": self._port}
+
+    def _start(self, role: str, lifeline: int, restarts: int = 0) -> None:
+        logs = self._home / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        arguments = [str(self._project), str(self._home), self._host, str(self._port)]
+        with (logs / f"{role}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"flyball.server.{role}", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=None if role == "loop" else log,
+                stderr=log,
+                pass_fds=(lifeline,),
+                env=os.environ | {LIFELINE: str(lifeline)},
+                # Ctrl-C reaches a whole process group; the children leave in order when told to instead.
+                start_new_session=True,
+            )
+        self._children[role] = Child(role, process, monotonic_s(), restarts)
+
+    def _watch(self, lifeline: int) -> None:
+        while not self._is_stopping:
+            for child in list(self._children.values()):
+                if (status := child.process.poll()) is not None and not self._is_stopping:
+                    self._restart(child, status, lifeline)
+            time.sleep(_POLL_S)
+
+    def _restart(self, child: Child, status: int, lifeline: int) -> None:
+        lived_s = monotonic_s() - child.started_at_s
+        restarts = child.restarts + 1 if lived_s < _STOP_GRACE_S else 1
+        if restarts > 5:
+            raise BackendError(
+                f"the {child.role} process ended {restarts} times right after its start (status {status})",
+                hint=f"Its reasons are in {self._home / 'logs' / (child.role + '.log')}",
+            )
+        self._tell(f"the {child.role} process ended (status {status}); starting it again")
+        time.sleep(_RESTART_PAUSE_S if restarts > 1 else 0)
+        self._start(child.role, lifeline, restarts)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_stopping = True
+
+    def _end_children(self) -> None:
+        for child in self._children.values():
+            if child.process.poll() is None:
+                child.process.terminate()
+        deadline = monotonic_s() + _STOP_GRACE_S
+        for child in self._children.values():
+            try:
+                child.process.wait(timeout=max(0.1, deadline - monotonic_s()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+
+
+def find_running(home: Path) -> tuple[str, int] | None:
+    """Return host and control port of the ``flyball up`` that runs on a home, if one does."""
+    try:
+        address = msgspec.json.decode((home / "up.json").read_bytes())
+        os.kill(address["pid"], 0)
+    except (FileNotFoundError, ProcessLookupError, msgspec.DecodeError):
+        return None
+    return address["host"], address["port"]
+
+
+def _refuse_outside_loopback(host: str) -> None:
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise NotPermittedError(
+            f"flyball up would listen on {host!r}, which other machines may reach, and there is no access control yet",
+            hint="Listen on 127.0.0.1 and put a proxy that checks who asks in front of it.",
+        )
+
+
+def _wait_for_port(host: str, port: int) -> None:
+    """Wait until a port is free: the children of a killed supervisor need a moment to leave."""
+    deadline = monotonic_s() + _PORT_WAIT_S
+    while True:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+                return
+            except OSError as error:
+                if monotonic_s() > deadline:
+                    raise ConflictError(
+                        f"port {port} on {host} is taken",
+                        hint="Choose another with --port, or end what uses it.",
+                    ) from error
+        time.sleep(_POLL_S)
