@@ -1,0 +1,219 @@
+"""An online store in one memory-mapped file that all processes of a machine share."""
+
+import hashlib
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+import lmdb
+
+from flyball.core.errors import BackendError, BackendUnavailableError
+from flyball.core.files import DiskFullError
+from flyball.storage.online.port import OnlineRow, is_newer, newest_rows
+
+T = TypeVar("T")
+_FIRST_MAP_BYTES = 256 << 20  # address space, not disk: the file grows with what is written
+_LARGEST_PLAIN_KEY = 400  # LMDB takes 511 bytes; longer keys are stored by their digest
+_TIMES = struct.Struct(">qq")
+
+
+class LmdbOnlineStore:
+    """Implements `OnlineStore` on LMDB: reads take microseconds and never wait for writers.
+
+    Args:
+        path: A folder; it is made on first use. Several stores, threads and processes may share it.
+        map_bytes: How much address space to begin with; it doubles when it is full.
+    """
+
+    def __init__(self, path: Path, *, map_bytes: int = _FIRST_MAP_BYTES) -> None:
+        self._environment = _environment(path, map_bytes)
+
+    def write(self, view: str, rows: Sequence[OnlineRow]) -> int:
+        """See `OnlineStore.write`."""
+        newest = [(_place(view, key), row) for key, row in newest_rows(rows).items()]
+        if not newest:
+            return 0
+
+        def write(transaction: Any) -> int:
+            changed = 0
+            for place, row in newest:
+                stored = transaction.get(place)
+                if stored is None or is_newer(row, _decode(row.key, stored)):
+                    transaction.put(place, _encode(row))
+                    changed += 1
+            return changed
+
+        return self._environment.write(write)
+
+    def replace(self, view: str, rows: Sequence[OnlineRow]) -> int:
+        """See `OnlineStore.replace`."""
+        wanted = {_place(view, key): _encode(row) for key, row in newest_rows(rows).items()}
+        prefix = _prefix(view)
+
+        def replace(transaction: Any) -> int:
+            stored = dict(_scan(transaction, prefix))
+            changed = 0
+            for place, value in wanted.items():
+                if stored.get(place) != value:
+                    transaction.put(place, value)
+                    changed += 1
+            for place in stored.keys() - wanted.keys():
+                transaction.delete(place)
+                changed += 1
+            return changed
+
+        return self._environment.write(replace)
+
+    def read(self, view: str, keys: Sequence[bytes]) -> list[OnlineRow | None]:
+        """See `OnlineStore.read`."""
+        places = [_place(view, key) for key in keys]
+
+        def read(transaction: Any) -> list[bytes | None]:
+            return [transaction.get(place) for place in places]
+
+        found = self._environment.read(read)
+        return [None if value is None else _decode(key, value) for key, value in zip(keys, found, strict=True)]
+
+    def delete(self, view: str, keys: Sequence[bytes]) -> int:
+        """See `OnlineStore.delete`."""
+        places = [_place(view, key) for key in keys]
+        return self._environment.write(lambda transaction: sum(map(transaction.delete, places)))
+
+
+class _Environment:
+    """One open LMDB file of this process, with a map that grows.
+
+    LMDB forbids changing the map's size while any transaction of the process is open, so transactions enter
+    through a gate that a resize closes.
+    """
+
+    def __init__(self, path: Path, map_bytes: int) -> None:
+        self._path = path
+        self._map_bytes = map_bytes
+        self._gate = threading.Condition()
+        self._inside = 0
+        self._resizing = False
+        path.mkdir(parents=True, exist_ok=True)
+        self._open()
+
+    def read(self, work: Callable[[Any], T]) -> T:
+        """Run ``work`` in a read transaction."""
+        return self._run(work, is_write=False)
+
+    def write(self, work: Callable[[Any], T]) -> T:
+        """Run ``work`` in a write transaction; again from its start when the map was too small for it."""
+        return self._run(work, is_write=True)
+
+    def _run(self, work: Callable[[Any], T], *, is_write: bool) -> T:
+        self._ensure_own_process()
+        while True:
+            try:
+                with self._gate:
+                    while self._resizing:
+                        self._gate.wait()
+                    self._inside += 1
+                try:
+                    size = self._lmdb.info()["map_size"] if is_write else 0
+                    with self._lmdb.begin(write=is_write) as transaction:
+                        return work(transaction)
+                finally:
+                    with self._gate:
+                        self._inside -= 1
+                        if self._resizing:
+                            self._gate.notify_all()
+            except lmdb.MapFullError:
+                self._grow(size)
+            except lmdb.MapResizedError:
+                with self._alone():
+                    self._lmdb.set_mapsize(0)
+            except lmdb.DiskError as error:
+                raise DiskFullError(self._path) from error
+            except lmdb.Error as error:
+                raise BackendUnavailableError(
+                    f"the online store in {str(self._path)!r} could not be used: {error}"
+                ) from error
+
+    def _grow(self, too_small: int) -> None:
+        with self._alone():
+            self._lmdb.set_mapsize(0)  # another process may have grown it
+            if self._lmdb.info()["map_size"] <= too_small:
+                self._lmdb.set_mapsize(2 * too_small)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._gate:
+            while self._resizing:
+                self._gate.wait()
+            self._resizing = True
+            while self._inside:
+                self._gate.wait()
+            try:
+                yield
+            finally:
+                self._resizing = False
+                self._gate.notify_all()
+
+    def _open(self) -> None:
+        try:
+            self._lmdb = lmdb.open(str(self._path), map_size=self._map_bytes, max_readers=512)
+        except lmdb.DiskError as error:
+            raise DiskFullError(self._path) from error
+        except lmdb.Error as error:
+            raise BackendError(
+                f"{str(self._path)!r} cannot be opened as an online store: {error}",
+                hint="Remove that folder; the next materialisation fills it again.",
+            ) from error
+        self._pid = os.getpid()
+
+    def _ensure_own_process(self) -> None:
+        # An LMDB environment must not be used across a fork; closing it in the child leaves the parent's alone.
+        if self._pid != os.getpid():
+            self._lmdb.close()
+            self._gate, self._inside, self._resizing = threading.Condition(), 0, False
+            self._open()
+
+
+# LMDB forbids opening one file twice in a process, so the stores of a process on one path share its environment.
+_environments: WeakValueDictionary[Path, _Environment] = WeakValueDictionary()
+_opening = threading.Lock()
+
+
+def _environment(path: Path, map_bytes: int) -> _Environment:
+    with _opening:
+        shared = _environments.get(path.resolve())
+        if shared is None:
+            shared = _environments[path.resolve()] = _Environment(path.resolve(), map_bytes)
+        return shared
+
+
+def _prefix(view: str) -> bytes:
+    return hashlib.blake2b(view.encode(), digest_size=12).digest()
+
+
+def _place(view: str, key: bytes) -> bytes:
+    if len(key) <= _LARGEST_PLAIN_KEY:
+        return _prefix(view) + b"k" + key
+    return _prefix(view) + b"d" + hashlib.sha256(key).digest()
+
+
+def _encode(row: OnlineRow) -> bytes:
+    return _TIMES.pack(row.event_time_us, row.known_us) + row.payload
+
+
+def _decode(key: bytes, value: bytes) -> OnlineRow:
+    event_time_us, known_us = _TIMES.unpack_from(value)
+    return OnlineRow(key, event_time_us, known_us, value[_TIMES.size :])
+
+
+def _scan(transaction: Any, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    with transaction.cursor() as cursor:
+        if cursor.set_range(prefix):
+            for place, value in cursor:
+                if not place.startswith(prefix):
+                    return
+                yield place, value
