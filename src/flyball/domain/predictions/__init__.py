@@ -1,0 +1,1 @@
+"""What was asked, answered and turned out: the log, its sealed segments, labels."""

@@ -1,0 +1,1 @@
+"""Endpoints as they answer: the data plane without transport, routing, rollouts."""
