@@ -1,0 +1,399 @@
+"""What is watched at an endpoint, as a project declares it. Importing this costs next to nothing."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from flyball.core.durations import format_duration, parse_duration
+from flyball.core.errors import InvalidInputError
+from flyball.domain.monitoring.metrics import find_metric
+
+if TYPE_CHECKING:
+    from flyball.domain.data.tables import ColumnRef
+
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+MOST_RECENT = 1_000
+"""How many of an endpoint's newest predictions are kept for windows by count."""
+_STEPS_PER_WINDOW = 24
+
+
+class _Declared(msgspec.Struct, frozen=True, kw_only=True):
+    """What every monitor has.
+
+    Attributes:
+        name: Stable name of its alerts and its series; it does not change when a limit does.
+        cool_down: After an alert was raised, this long passes before it is raised again.
+    """
+
+    name: str
+    cool_down: timedelta = DAY
+
+    @property
+    def kind(self) -> str:
+        """What sort of monitor it is, such as ``drift``."""
+        return str(self.__struct_config__.tag)
+
+
+class _Windowed(_Declared, frozen=True, kw_only=True):
+    """A monitor over a window of time."""
+
+    window: timedelta
+
+    @property
+    def step(self) -> timedelta:
+        """How far the window moves between two evaluations: a 24th of it, from a minute to a day."""
+        bucket = HOUR if self.window >= HOUR else MINUTE
+        return min(max(self.window / _STEPS_PER_WINDOW, bucket), DAY)
+
+
+class Drift(_Windowed, frozen=True, kw_only=True, tag="drift"):
+    """The inputs no longer come as they did in training. See `drift`."""
+
+    columns: tuple[str, ...] | None
+    prediction: bool
+    threshold: float | None
+    min_rows: int
+
+
+class PredictionDrift(_Windowed, frozen=True, kw_only=True, tag="prediction_drift"):
+    """The predictions no longer come as they did in training. See `prediction_drift`."""
+
+    threshold: float | None
+    min_rows: int
+
+
+class Performance(_Windowed, frozen=True, kw_only=True, tag="performance"):
+    """The predictions no longer fit their labels. See `performance`."""
+
+    metric: str
+    labels: "ColumnRef | None"
+    at_least: float | None
+    at_most: float | None
+    min_labels: int
+
+
+class PredictionMean(_Declared, frozen=True, kw_only=True, tag="prediction_mean"):
+    """The newest predictions lie off the training mean. See `prediction_mean`."""
+
+    last: int
+    off_by: float
+
+
+class Quality(_Windowed, frozen=True, kw_only=True, tag="quality"):
+    """Too many requests are incomplete, out of range, refused or quarantined. See `quality`."""
+
+    nulls: float | None
+    out_of_range: float | None
+    refused: float | None
+    quarantined: float | None
+    min_rows: int
+
+
+class Service(_Windowed, frozen=True, kw_only=True, tag="service"):
+    """Answers fail or are slow. See `service`."""
+
+    errors: float | None
+    p99: timedelta | None
+    min_requests: int
+
+
+Monitor = Drift | PredictionDrift | Performance | PredictionMean | Quality | Service
+
+
+def drift(
+    columns: Sequence[str] | None = None,
+    *,
+    threshold: float | None = None,
+    window: str | timedelta = "1d",
+    min_rows: int = 200,
+    prediction: bool = True,
+    cool_down: str | timedelta = "1d",
+    name: str | None = None,
+) -> Drift:
+    """Watch whether inputs, and the prediction, are still distributed as in the live version's training data.
+
+    Args:
+        columns: Which inputs; all of them by default.
+        threshold: The population stability index above which a column has drifted, 0.2 by default. Where a
+            window holds too few rows to tell that from chance, the limit is raised to what chance could give.
+        window: How much time is compared, at least an hour.
+        min_rows: Fewer rows than this decide nothing.
+        prediction: Whether the prediction is watched too.
+        cool_down: How long after an alert the next may be raised.
+        name: The name of the alerts; by default made from the kind and the columns.
+
+    Raises:
+        InvalidInputError: An argument is out of its range; it is named.
+    """
+    if isinstance(columns, str):
+        raise InvalidInputError(f"drift(columns={columns!r}) must be a list of names", hint=f"Write [{columns!r}].")
+    if columns is not None and not columns:
+        raise InvalidInputError("drift(columns=[]) watches no column", hint="Leave it out to watch all of them.")
+    names = None if columns is None else tuple(columns)
+    return Drift(
+        name=name or ("drift" if names is None else f"drift:{'+'.join(names)}"),
+        columns=names,
+        prediction=prediction,
+        threshold=_positive("drift", "threshold", threshold),
+        window=_window("drift", window, at_least=HOUR),
+        min_rows=_count("drift", "min_rows", min_rows),
+        cool_down=_duration("drift", "cool_down", cool_down),
+    )
+
+
+def prediction_drift(
+    *,
+    threshold: float | None = None,
+    window: str | timedelta = "1d",
+    min_rows: int = 200,
+    cool_down: str | timedelta = "1d",
+    name: str | None = None,
+) -> PredictionDrift:
+    """Watch whether predictions are still distributed as on the training data. Arguments as in `drift`.
+
+    Raises:
+        InvalidInputError: An argument is out of its range; it is named.
+    """
+    return PredictionDrift(
+        name=name or "prediction_drift",
+        threshold=_positive("prediction_drift", "threshold", threshold),
+        window=_window("prediction_drift", window, at_least=HOUR),
+        min_rows=_count("prediction_drift", "min_rows", min_rows),
+        cool_down=_duration("prediction_drift", "cool_down", cool_down),
+    )
+
+
+def performance(
+    metric: str,
+    *,
+    labels: "ColumnRef | None" = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    window: str | timedelta = "30d",
+    min_labels: int = 100,
+    cool_down: str | timedelta = "1d",
+    name: str | None = None,
+) -> Performance:
+    """Watch a metric over the labels that became known in the window, however late they came.
+
+    Args:
+        metric: Such as ``"auc"`` or ``"rmse"``; `metrics.METRICS` lists them.
+        labels: Where the labels come from, such as ``outcomes["defaulted"]``; without it, labels are those
+            that were given for predictions one by one.
+        at_least: The lowest good value, for metrics that are better when higher.
+        at_most: The highest good value, for metrics that are better when lower; for ``bias``, its size.
+        window: In how much time the labels became known.
+        min_labels: Fewer labels than this decide nothing.
+        cool_down: How long after an alert the next may be raised.
+        name: The name of the alerts; by default made from the kind and the metric.
+
+    Raises:
+        UnknownNameError: There is no such metric.
+        InvalidInputError: The limit does not fit the metric, or an argument is out of its range.
+    """
+    better = find_metric(metric).better
+    wanted, unwanted = ("at_least", "at_most") if better == "higher" else ("at_most", "at_least")
+    limits = {"at_least": at_least, "at_most": at_most}
+    if limits[unwanted] is not None or limits[wanted] is None:
+        raise InvalidInputError(
+            f"performance({metric!r}) needs {wanted}=, since it is better when {better.replace('-', ' ')}",
+            hint=f"Write performance({metric!r}, {wanted}=…).",
+        )
+    if isinstance(labels, str):
+        raise InvalidInputError(
+            f"performance(labels={labels!r}) must be a column of a table", hint='Write table["column"].'
+        )
+    return Performance(
+        name=name or f"performance:{metric}",
+        metric=metric,
+        labels=labels,
+        at_least=_number("performance", "at_least", at_least),
+        at_most=_number("performance", "at_most", at_most),
+        window=_window("performance", window, at_least=HOUR),
+        min_labels=_count("performance", "min_labels", min_labels),
+        cool_down=_duration("performance", "cool_down", cool_down),
+    )
+
+
+def prediction_mean(
+    *,
+    last: int = 100,
+    off_by: float = 0.20,
+    cool_down: str | timedelta = "1d",
+    name: str | None = None,
+) -> PredictionMean:
+    """Watch whether the mean of the newest predictions is more than a share off the training mean.
+
+    Args:
+        last: Over how many predictions, from 2 to 1,000.
+        off_by: The share, such as 0.20 for 20%.
+        cool_down: How long after an alert the next may be raised.
+        name: The name of the alerts; the kind by default.
+
+    Raises:
+        InvalidInputError: An argument is out of its range; it is named.
+    """
+    if not 2 <= last <= MOST_RECENT:
+        raise InvalidInputError(f"prediction_mean(last={last!r}) must be between 2 and {MOST_RECENT}")
+    return PredictionMean(
+        name=name or "prediction_mean",
+        last=last,
+        off_by=_positive("prediction_mean", "off_by", off_by) or 0.0,
+        cool_down=_duration("prediction_mean", "cool_down", cool_down),
+    )
+
+
+def quality(
+    *,
+    nulls: float | None = None,
+    out_of_range: float | None = None,
+    refused: float | None = None,
+    quarantined: float | None = None,
+    window: str | timedelta = "1d",
+    min_rows: int = 50,
+    cool_down: str | timedelta = "1d",
+    name: str | None = None,
+) -> Quality:
+    """Watch how good the requests are. Each limit is a share from 0 to 1; at least one is given.
+
+    Args:
+        nulls: The largest good share of missing values in any one column.
+        out_of_range: The largest good share of values of any one column outside what training saw.
+        refused: The largest good share of requests that broke an expectation and were refused.
+        quarantined: The largest good share of requests that were recorded without a prediction.
+        window: Over how much time, at least an hour.
+        min_rows: Fewer requests than this decide nothing.
+        cool_down: How long after an alert the next may be raised.
+        name: The name of the alerts; the kind by default.
+
+    Raises:
+        InvalidInputError: No limit is given, or an argument is out of its range; it is named.
+    """
+    limits = {"nulls": nulls, "out_of_range": out_of_range, "refused": refused, "quarantined": quarantined}
+    if all(limit is None for limit in limits.values()):
+        raise InvalidInputError("quality() watches nothing", hint="Give a limit, such as quality(nulls=0.05).")
+    return Quality(
+        name=name or "quality",
+        **{which: _share("quality", which, limit) for which, limit in limits.items()},
+        window=_window("quality", window, at_least=HOUR),
+        min_rows=_count("quality", "min_rows", min_rows),
+        cool_down=_duration("quality", "cool_down", cool_down),
+    )
+
+
+def service(
+    *,
+    errors: float | None = None,
+    p99: str | timedelta | None = None,
+    window: str | timedelta = "5m",
+    min_requests: int = 50,
+    cool_down: str | timedelta = "1h",
+    name: str | None = None,
+) -> Service:
+    """Watch whether answers come, and in time.
+
+    Args:
+        errors: The largest good share of requests that failed, through no fault of the caller.
+        p99: The time within which 99 of 100 answers must come.
+        window: Over how much time, at least a minute.
+        min_requests: Fewer requests than this decide nothing.
+        cool_down: How long after an alert the next may be raised.
+        name: The name of the alerts; the kind by default.
+
+    Raises:
+        InvalidInputError: No limit is given, or an argument is out of its range; it is named.
+    """
+    if errors is None and p99 is None:
+        raise InvalidInputError("service() watches nothing", hint='Give a limit: service(errors=0.01, p99="50ms").')
+    return Service(
+        name=name or "service",
+        errors=_share("service", "errors", errors),
+        p99=None if p99 is None else _duration("service", "p99", p99),
+        window=_window("service", window, at_least=MINUTE),
+        min_requests=_count("service", "min_requests", min_requests),
+        cool_down=_duration("service", "cool_down", cool_down),
+    )
+
+
+def check_names(monitors: Sequence[Monitor]) -> None:
+    """Refuse two monitors of one name, whose alerts could not be told apart.
+
+    Raises:
+        InvalidInputError: Two have the same name.
+    """
+    seen: set[str] = set()
+    for monitor in monitors:
+        if monitor.name in seen:
+            raise InvalidInputError(
+                f"two monitors are named {monitor.name!r}",
+                hint='Give one of them a name of its own with name="…".',
+            )
+        seen.add(monitor.name)
+
+
+def describe(monitor: Monitor) -> dict[str, Any]:
+    """Return the declaration as JSON values: durations as text, the label's column as ``table.column``."""
+    values: dict[str, Any] = {"kind": monitor.kind}
+    for field in monitor.__struct_fields__:
+        value = getattr(monitor, field)
+        if isinstance(value, timedelta):
+            value = format_duration(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        elif field == "labels" and value is not None:
+            value = f"{value.table.name}.{value.column}"
+        values[field] = value
+    return values
+
+
+def _duration(monitor: str, argument: str, value: str | timedelta) -> timedelta:
+    if not isinstance(value, str | timedelta):
+        raise InvalidInputError(f"{monitor}({argument}={value!r}) must be a duration", hint="Such as 1h or 50ms.")
+    duration = parse_duration(value, what=f"{monitor}'s {argument}")
+    if duration <= timedelta():
+        raise InvalidInputError(f"{monitor}({argument}={value!r}) must be longer than nothing")
+    return duration
+
+
+def _window(monitor: str, value: str | timedelta, *, at_least: timedelta) -> timedelta:
+    window = _duration(monitor, "window", value)
+    if window < at_least:
+        raise InvalidInputError(
+            f"{monitor}(window={format_duration(window)!r}) must be at least {format_duration(at_least)}"
+        )
+    return window
+
+
+def _number(monitor: str, argument: str, value: float | None) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise InvalidInputError(f"{monitor}({argument}={value!r}) must be a number")
+    return float(value)
+
+
+def _positive(monitor: str, argument: str, value: float | None) -> float | None:
+    number = _number(monitor, argument, value)
+    if number is not None and number <= 0:
+        raise InvalidInputError(f"{monitor}({argument}={value!r}) must be greater than 0")
+    return number
+
+
+def _share(monitor: str, argument: str, value: float | None) -> float | None:
+    number = _number(monitor, argument, value)
+    if number is not None and not 0 <= number <= 1:
+        raise InvalidInputError(
+            f"{monitor}({argument}={value!r}) must be a share between 0 and 1", hint="Write 0.01 for 1%."
+        )
+    return number
+
+
+def _count(monitor: str, argument: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidInputError(f"{monitor}({argument}={value!r}) must be a whole number of at least 1")
+    return value
