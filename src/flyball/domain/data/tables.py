@@ -1,0 +1,164 @@
+"""What a project declares about its data: entities, tables, and references to columns."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flyball.core.errors import InvalidInputError
+from flyball.domain.data.expectations import ColumnRules, flatten
+from flyball.domain.data.rules import Rule
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    Prepare = Callable[[pl.LazyFrame], pl.LazyFrame]
+
+
+class Entity:
+    """Whom or what rows are about, identified by one or more columns.
+
+    Args:
+        keys: The columns' names.
+
+    Attributes:
+        name: The variable it is assigned to in the project file; None before the project is gathered.
+
+    Raises:
+        InvalidInputError: No column is named, or one twice.
+    """
+
+    def __init__(self, *keys: str) -> None:
+        self.keys = _names(keys, "Entity")
+        if not self.keys:
+            raise InvalidInputError(
+                "an Entity needs at least one key column", hint='Write it as fb.Entity("customer_id").'
+            )
+        self.name: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Entity({', '.join(map(repr, self.keys))})"
+
+
+class Table:
+    """A table where it lies: a CSV or Parquet file, a glob or folder of them, or a Delta table.
+
+    Nothing is read when a table is declared.
+
+    Args:
+        source: A path; a relative one starts at the project's folder.
+        entity: Whom or what the rows are about.
+        time: The column that says when a row held. Text is read as ISO 8601 or by ``time_format``; without a
+            zone it is UTC.
+        known: The column that says when a row became known, where that is later than ``time``.
+        key: The column or columns that identify a row.
+        time_format: How text of ``time`` and ``known`` is written, such as ``"%m/%d/%y"``.
+        nulls: Texts of a CSV file that mean that a value is missing.
+        prepare: Runs once after reading; its code belongs to the snapshot's identity.
+        name: The table's name; by default the variable it is assigned to.
+
+    Raises:
+        InvalidInputError: An argument is not what it should be.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        entity: Entity | None = None,
+        time: str | None = None,
+        known: str | None = None,
+        key: str | Sequence[str] | None = None,
+        time_format: str | None = None,
+        nulls: Sequence[str] = (),
+        prepare: "Prepare | None" = None,
+        name: str | None = None,
+    ) -> None:
+        self.source = str(source)
+        self.name = name
+        if not self.source:
+            raise InvalidInputError("a Table needs a source", hint='Write it as fb.Table("data/sales.parquet").')
+        if entity is not None and not isinstance(entity, Entity):
+            raise InvalidInputError(
+                f"the entity of {self.label} is {entity!r}, not an Entity",
+                hint='Declare one: customer = fb.Entity("customer_id").',
+            )
+        if prepare is not None and not callable(prepare):
+            raise InvalidInputError(f"prepare of {self.label} is {prepare!r}, not a function")
+        self.entity = entity
+        self.time = time
+        self.known = known
+        self.key = _names((key,) if isinstance(key, str) else tuple(key or ()), f"the key of {self.label}")
+        self.time_format = time_format
+        self.nulls = _names((nulls,) if isinstance(nulls, str) else tuple(nulls), f"nulls of {self.label}")
+        self.prepare = prepare
+        self.expectations: tuple[Rule, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What to call the table in a sentence: its name, or its source where it has none yet."""
+        return f"table {self.name!r}" if self.name else f"table at {self.source!r}"
+
+    @property
+    def required_name(self) -> str:
+        """The table's name.
+
+        Raises:
+            InvalidInputError: It has none, because it is not a variable of the project file.
+        """
+        if not self.name:
+            raise InvalidInputError(
+                f"the {self.label} has no name",
+                hint="Assign it to a variable of the project file, or give it name=.",
+            )
+        return self.name
+
+    @property
+    def required_columns(self) -> dict[str, str]:
+        """The columns that the declaration relies on, each with its part: key, time or known."""
+        parts = dict.fromkeys(self.entity.keys if self.entity else (), "key")
+        parts.update(dict.fromkeys(self.key, "key"))
+        if self.time:
+            parts[self.time] = "time"
+        if self.known:
+            parts[self.known] = "known"
+        return parts
+
+    def expect(self, *expectations: Rule | ColumnRules) -> None:
+        """Add what must hold of the table's rows.
+
+        Args:
+            expectations: Made with ``fb.column(...)``, ``fb.rows_at_least(...)`` or ``fb.rows_at_most(...)``.
+
+        Raises:
+            InvalidInputError: An argument is something else, or a column without any rule.
+        """
+        self.expectations += flatten(expectations, of=self.label)
+
+    def __getitem__(self, column: str) -> "ColumnRef":
+        if not isinstance(column, str) or not column:
+            raise InvalidInputError(f"{column!r} is not a column's name", hint='Write it as outcomes["defaulted"].')
+        return ColumnRef(self, column)
+
+    def __repr__(self) -> str:
+        return f"Table({self.source!r}, name={self.name!r})"
+
+
+class ColumnRef(msgspec.Struct, frozen=True):
+    """One column of a table, as in ``outcomes["defaulted"]``."""
+
+    table: Table
+    column: str
+
+    def __str__(self) -> str:
+        return f"{self.table.name or self.table.source}.{self.column}"
+
+
+def _names(values: Sequence[object], what: str) -> tuple[str, ...]:
+    for value in values:
+        if not isinstance(value, str):
+            raise InvalidInputError(f"{what} holds {value!r}, which is not text")
+    if len(set(values)) < len(values):
+        raise InvalidInputError(f"{what} names one of them twice: {', '.join(map(str, values))}")
+    return tuple(str(value) for value in values)
