@@ -2,13 +2,20 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from flyball.core.durations import format_duration, parse_duration
+from flyball.core.durations import format_duration
 from flyball.core.errors import InvalidInputError
+from flyball.domain.monitoring.arguments import (
+    check_count,
+    check_duration,
+    check_number,
+    check_positive,
+    check_share,
+    check_window,
+)
 from flyball.domain.monitoring.metrics import find_metric
 
 if TYPE_CHECKING:
@@ -20,6 +27,16 @@ DAY = timedelta(days=1)
 MOST_RECENT = 1_000
 """How many of an endpoint's newest predictions are kept for windows by count."""
 _STEPS_PER_WINDOW = 24
+
+Family = Literal["drift", "performance", "quality", "service"]
+_FAMILIES: dict[str, Family] = {
+    "drift": "drift",
+    "prediction_drift": "drift",
+    "prediction_mean": "drift",
+    "performance": "performance",
+    "quality": "quality",
+    "service": "service",
+}
 
 
 class _Declared(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +54,11 @@ class _Declared(msgspec.Struct, frozen=True, kw_only=True):
     def kind(self) -> str:
         """What sort of monitor it is, such as ``drift``."""
         return str(self.__struct_config__.tag)
+
+    @property
+    def family(self) -> Family:
+        """What its alerts mean to triggers: ``drift``, ``performance``, ``quality`` or ``service``."""
+        return _FAMILIES[self.kind]
 
 
 class _Windowed(_Declared, frozen=True, kw_only=True):
@@ -139,10 +161,10 @@ def drift(
         name=name or ("drift" if names is None else f"drift:{'+'.join(names)}"),
         columns=names,
         prediction=prediction,
-        threshold=_positive("drift", "threshold", threshold),
-        window=_window("drift", window, at_least=HOUR),
-        min_rows=_count("drift", "min_rows", min_rows),
-        cool_down=_duration("drift", "cool_down", cool_down),
+        threshold=check_positive("drift", "threshold", threshold),
+        window=check_window("drift", window, at_least=HOUR),
+        min_rows=check_count("drift", "min_rows", min_rows),
+        cool_down=check_duration("drift", "cool_down", cool_down),
     )
 
 
@@ -161,10 +183,10 @@ def prediction_drift(
     """
     return PredictionDrift(
         name=name or "prediction_drift",
-        threshold=_positive("prediction_drift", "threshold", threshold),
-        window=_window("prediction_drift", window, at_least=HOUR),
-        min_rows=_count("prediction_drift", "min_rows", min_rows),
-        cool_down=_duration("prediction_drift", "cool_down", cool_down),
+        threshold=check_positive("prediction_drift", "threshold", threshold),
+        window=check_window("prediction_drift", window, at_least=HOUR),
+        min_rows=check_count("prediction_drift", "min_rows", min_rows),
+        cool_down=check_duration("prediction_drift", "cool_down", cool_down),
     )
 
 
@@ -212,11 +234,11 @@ def performance(
         name=name or f"performance:{metric}",
         metric=metric,
         labels=labels,
-        at_least=_number("performance", "at_least", at_least),
-        at_most=_number("performance", "at_most", at_most),
-        window=_window("performance", window, at_least=HOUR),
-        min_labels=_count("performance", "min_labels", min_labels),
-        cool_down=_duration("performance", "cool_down", cool_down),
+        at_least=check_number("performance", "at_least", at_least),
+        at_most=check_number("performance", "at_most", at_most),
+        window=check_window("performance", window, at_least=HOUR),
+        min_labels=check_count("performance", "min_labels", min_labels),
+        cool_down=check_duration("performance", "cool_down", cool_down),
     )
 
 
@@ -243,8 +265,8 @@ def prediction_mean(
     return PredictionMean(
         name=name or "prediction_mean",
         last=last,
-        off_by=_positive("prediction_mean", "off_by", off_by) or 0.0,
-        cool_down=_duration("prediction_mean", "cool_down", cool_down),
+        off_by=check_positive("prediction_mean", "off_by", off_by) or 0.0,
+        cool_down=check_duration("prediction_mean", "cool_down", cool_down),
     )
 
 
@@ -279,10 +301,10 @@ def quality(
         raise InvalidInputError("quality() watches nothing", hint="Give a limit, such as quality(nulls=0.05).")
     return Quality(
         name=name or "quality",
-        **{which: _share("quality", which, limit) for which, limit in limits.items()},
-        window=_window("quality", window, at_least=HOUR),
-        min_rows=_count("quality", "min_rows", min_rows),
-        cool_down=_duration("quality", "cool_down", cool_down),
+        **{which: check_share("quality", which, limit) for which, limit in limits.items()},
+        window=check_window("quality", window, at_least=HOUR),
+        min_rows=check_count("quality", "min_rows", min_rows),
+        cool_down=check_duration("quality", "cool_down", cool_down),
     )
 
 
@@ -312,11 +334,11 @@ def service(
         raise InvalidInputError("service() watches nothing", hint='Give a limit: service(errors=0.01, p99="50ms").')
     return Service(
         name=name or "service",
-        errors=_share("service", "errors", errors),
-        p99=None if p99 is None else _duration("service", "p99", p99),
-        window=_window("service", window, at_least=MINUTE),
-        min_requests=_count("service", "min_requests", min_requests),
-        cool_down=_duration("service", "cool_down", cool_down),
+        errors=check_share("service", "errors", errors),
+        p99=None if p99 is None else check_duration("service", "p99", p99),
+        window=check_window("service", window, at_least=MINUTE),
+        min_requests=check_count("service", "min_requests", min_requests),
+        cool_down=check_duration("service", "cool_down", cool_down),
     )
 
 
@@ -346,54 +368,6 @@ def describe(monitor: Monitor) -> dict[str, Any]:
         elif isinstance(value, tuple):
             value = list(value)
         elif field == "labels" and value is not None:
-            value = f"{value.table.name}.{value.column}"
+            value = str(value)
         values[field] = value
     return values
-
-
-def _duration(monitor: str, argument: str, value: str | timedelta) -> timedelta:
-    if not isinstance(value, str | timedelta):
-        raise InvalidInputError(f"{monitor}({argument}={value!r}) must be a duration", hint="Such as 1h or 50ms.")
-    duration = parse_duration(value, what=f"{monitor}'s {argument}")
-    if duration <= timedelta():
-        raise InvalidInputError(f"{monitor}({argument}={value!r}) must be longer than nothing")
-    return duration
-
-
-def _window(monitor: str, value: str | timedelta, *, at_least: timedelta) -> timedelta:
-    window = _duration(monitor, "window", value)
-    if window < at_least:
-        raise InvalidInputError(
-            f"{monitor}(window={format_duration(window)!r}) must be at least {format_duration(at_least)}"
-        )
-    return window
-
-
-def _number(monitor: str, argument: str, value: float | None) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        raise InvalidInputError(f"{monitor}({argument}={value!r}) must be a number")
-    return float(value)
-
-
-def _positive(monitor: str, argument: str, value: float | None) -> float | None:
-    number = _number(monitor, argument, value)
-    if number is not None and number <= 0:
-        raise InvalidInputError(f"{monitor}({argument}={value!r}) must be greater than 0")
-    return number
-
-
-def _share(monitor: str, argument: str, value: float | None) -> float | None:
-    number = _number(monitor, argument, value)
-    if number is not None and not 0 <= number <= 1:
-        raise InvalidInputError(
-            f"{monitor}({argument}={value!r}) must be a share between 0 and 1", hint="Write 0.01 for 1%."
-        )
-    return number
-
-
-def _count(monitor: str, argument: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidInputError(f"{monitor}({argument}={value!r}) must be a whole number of at least 1")
-    return value
