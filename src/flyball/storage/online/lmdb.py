@@ -82,7 +82,7 @@ class LmdbOnlineStore:
     def delete(self, view: str, keys: Sequence[bytes]) -> int:
         """See `OnlineStore.delete`."""
         places = [_place(view, key) for key in keys]
-        return self._environment.write(lambda transaction: sum(map(transaction.delete, places)))
+        return self._environment.write(lambda transaction: sum(bool(transaction.delete(place)) for place in places))
 
 
 class _Environment:
