@@ -15,7 +15,7 @@ def check_duration(monitor: str, argument: str, value: str | timedelta) -> timed
     """
     if not isinstance(value, str | timedelta):
         raise InvalidInputError(f"{monitor}({argument}={value!r}) must be a duration", hint="Such as 1h or 50ms.")
-    duration = parsecheck_duration(value, what=f"{monitor}'s {argument}")
+    duration = parse_duration(value, what=f"{monitor}'s {argument}")
     if duration <= timedelta():
         raise InvalidInputError(f"{monitor}({argument}={value!r}) must be longer than nothing")
     return duration
@@ -30,7 +30,7 @@ def check_window(monitor: str, value: str | timedelta, *, at_least: timedelta) -
     window = check_duration(monitor, "window", value)
     if window < at_least:
         raise InvalidInputError(
-            f"{monitor}(window={formatcheck_duration(window)!r}) must be at least {formatcheck_duration(at_least)}"
+            f"{monitor}(window={format_duration(window)!r}) must be at least {format_duration(at_least)}"
         )
     return window
 
