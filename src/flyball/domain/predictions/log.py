@@ -1,0 +1,287 @@
+"""The prediction log's open segments: files that only grow, one writer each.
+
+A line is the CRC-32 of a record's JSON in eight hexadecimal signs, a space and the JSON. A request's lines go out
+with one ``write`` before its answer does; what the kernel has taken survives ``kill -9`` of the writer. A line that
+was cut off in the middle has the wrong checksum or no end, and is dropped: nobody was answered from it.
+
+A writer holds the lock (``flock``) of its segment, so a segment that can be locked has no writer any more, whether it
+was closed or died: it is finished.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from flyball.core.clock import Clock
+from flyball.core.errors import BackendUnavailableError, InvalidInputError
+from flyball.core.ids import IdSource
+from flyball.domain.predictions.records import PredictionRecord
+
+OPEN_FOLDER = "open"
+_SUFFIX = ".jsonl"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(PredictionRecord).decode
+
+
+class LogUnavailableError(BackendUnavailableError):
+    """The prediction log cannot be written, so nothing may be answered."""
+
+    code = "predictions/log-unavailable"
+
+    def __init__(self, endpoint: str, reason: str, *, is_full: bool) -> None:
+        super().__init__(
+            f"the prediction log of {endpoint!r} cannot be written ({reason}), so nothing is answered",
+            hint="Free some disk space; requests are answered again at once." if is_full else "",
+        )
+
+
+class SegmentLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """When a writer closes a segment and begins the next.
+
+    Attributes:
+        rows: After so many rows.
+        size_bytes: After so many bytes.
+        age: After so long; None for never, where somebody else calls `PredictionLog.rotate`.
+    """
+
+    rows: int = 20_000
+    size_bytes: int = 32_000_000
+    age: timedelta | None = timedelta(seconds=30)
+
+
+class SegmentWriter:
+    """Appends to one segment; made for one process and used by one thread at a time.
+
+    Args:
+        folder: The endpoint's folder of open segments.
+        name: The segment's name, an id, so that names sort by time.
+        endpoint: The endpoint, for errors.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+
+    def __init__(self, folder: Path, name: str, endpoint: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.endpoint = endpoint
+        self.path = folder / f"{name}{_SUFFIX}"
+        self.rows = 0
+        self.size_bytes = 0
+        # The name appears only when the lock is held: nobody can mistake a fresh segment for a finished one.
+        unfinished = folder / f".{name}.tmp"
+        self._file = os.open(unfinished, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unfinished.rename(self.path)
+
+    def append(self, records: Sequence[PredictionRecord]) -> None:
+        """Write records with one system call.
+
+        Raises:
+            OSError: Not all could be written; what was is taken back, or left as a torn line that readers drop.
+        """
+        lines = bytearray()
+        for record in records:
+            text = _encode(record)
+            lines += b"%08x " % zlib.crc32(text)
+            lines += text
+            lines += b"\n"
+        written = 0
+        try:
+            written = os.write(self._file, lines)
+            while written < len(lines):
+                written += os.write(self._file, memoryview(lines)[written:])
+        except OSError:
+            if written:
+                os.ftruncate(self._file, self.size_bytes)
+            raise
+        self.rows += len(records)
+        self.size_bytes += len(lines)
+
+    def close(self) -> None:
+        """Give the segment up."""
+        # A forked child shares the lock, so closing alone would not let go of it.
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        os.close(self._file)
+
+
+class PredictionLog:
+    """This process's writers, one for each endpoint. Safe to call from several threads.
+
+    Args:
+        root: The folder of all endpoints' predictions.
+        clock: Tells the age of segments.
+        ids: Names segments.
+        limits: When a segment is closed.
+    """
+
+    def __init__(self, root: Path, clock: Clock, ids: IdSource, limits: SegmentLimits | None = None) -> None:
+        self._root = root
+        self._clock = clock
+        self._ids = ids
+        self._limits = limits or SegmentLimits()
+        self._lock = threading.Lock()
+        self._writers: dict[str, SegmentWriter] = {}
+        self._opened_at: dict[str, datetime] = {}
+        self._pid = os.getpid()
+
+    def append(self, endpoint: str, records: Sequence[PredictionRecord]) -> None:
+        """Write the records of one request; when it returns, they survive the end of this process.
+
+        Raises:
+            LogUnavailableError: They could not all be written; none of them may be answered.
+        """
+        if not records:
+            return
+        with self._lock:
+            try:
+                writer = self._writer(endpoint)
+                writer.append(records)
+            except OSError as error:
+                self._drop(endpoint)
+                raise LogUnavailableError(
+                    endpoint, error.strerror or str(error), is_full=error.errno in _NO_SPACE
+                ) from error
+            if writer.rows >= self._limits.rows or writer.size_bytes >= self._limits.size_bytes:
+                self._drop(endpoint)
+
+    def rotate(self) -> None:
+        """Close every open segment, so that all that was logged so far can be sealed."""
+        with self._lock:
+            for endpoint in list(self._writers):
+                self._drop(endpoint)
+
+    def rotate_if_due(self) -> None:
+        """Close the segments that are old enough; call it now and then, for times without traffic."""
+        with self._lock:
+            for endpoint in [name for name in self._writers if self._is_due(name)]:
+                self._drop(endpoint)
+
+    def _writer(self, endpoint: str) -> SegmentWriter:
+        if self._pid != os.getpid():
+            # After a fork the files belong to the parent; closing our copies does not unlock its own.
+            self._writers, self._pid = {}, os.getpid()
+        if endpoint in self._writers and self._is_due(endpoint):
+            self._drop(endpoint)
+        writer = self._writers.get(endpoint)
+        if writer is None:
+            writer = SegmentWriter(self._root / check_endpoint(endpoint) / OPEN_FOLDER, self._ids.new(), endpoint)
+            self._writers[endpoint] = writer
+            self._opened_at[endpoint] = self._clock.now()
+        return writer
+
+    def _is_due(self, endpoint: str) -> bool:
+        age = self._limits.age
+        return age is not None and self._clock.now() - self._opened_at[endpoint] >= age
+
+    def _drop(self, endpoint: str) -> None:
+        writer = self._writers.pop(endpoint, None)
+        if writer is not None:
+            writer.close()
+
+
+class SegmentContent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a segment holds.
+
+    Attributes:
+        records: The whole records, in the order in which they were written.
+        damaged: How many lines inside it cannot be read; the cut-off end of a dead writer's file is none of them.
+    """
+
+    records: list[PredictionRecord]
+    damaged: int
+
+
+def read_segment(path: Path) -> SegmentContent:
+    """Read a segment; one that is still written to is read up to its last whole line.
+
+    Raises:
+        FileNotFoundError: It was sealed meanwhile.
+    """
+    lines = path.read_bytes().split(b"\n")
+    records, damaged = [], 0
+    for number, line in enumerate(lines):
+        record = _read_line(line)
+        if record is not None:
+            records.append(record)
+        elif number < len(lines) - 2:
+            damaged += 1
+    return SegmentContent(records=records, damaged=damaged)
+
+
+def find_in_segment(path: Path, prediction_id: str) -> PredictionRecord | None:
+    """Return one record of a segment, without decoding the others."""
+    data = path.read_bytes()
+    start = data.find(b'{"id":"%s"' % prediction_id.encode())
+    if start < 0:
+        return None
+    end = data.find(b"\n", start)
+    return _read_line(data[data.rfind(b"\n", 0, start) + 1 : end]) if end > 0 else None
+
+
+def list_open_segments(root: Path, endpoint: str) -> list[Path]:
+    """Return the segments not yet removed after sealing, oldest first; finished ones are among them."""
+    folder = root / endpoint / OPEN_FOLDER
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(_SUFFIX))  # noqa: PTH208
+    except FileNotFoundError:
+        return []
+
+
+def list_endpoints(root: Path) -> list[str]:
+    """Return the endpoints that ever logged a prediction."""
+    try:
+        return sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+@contextmanager
+def claiming_finished(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Lock those segments whose writer is gone, for as long as the block lasts, and yield them."""
+    held, finished = [], []
+    try:
+        for path in paths:
+            with suppress(FileNotFoundError):
+                file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                held.append(file)
+                with suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    finished.append(path)
+        yield finished
+    finally:
+        for file in held:
+            os.close(file)
+
+
+def check_endpoint(endpoint: str) -> str:
+    """Return the name if it can name a folder.
+
+    Raises:
+        InvalidInputError: It cannot.
+    """
+    if not _NAME.fullmatch(endpoint):
+        raise InvalidInputError(
+            f"{endpoint!r} cannot name an endpoint", hint="Use letters, digits, '-', '_' and '.' only."
+        )
+    return endpoint
+
+
+def _read_line(line: bytes) -> PredictionRecord | None:
+    text = line[9:]
+    try:
+        if int(line[:8], 16) != zlib.crc32(text):
+            return None
+        return _decode(text)
+    except (ValueError, msgspec.DecodeError):
+        return None

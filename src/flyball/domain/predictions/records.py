@@ -1,0 +1,196 @@
+"""One prediction as it is logged, and many of them as a frame."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from flyball.core.durations import from_us, to_us
+
+NO_FIELDS = msgspec.Raw(b"{}")
+
+
+class PredictionStatus(StrEnum):
+    """What became of a request's row."""
+
+    OK = "ok"
+    QUARANTINED = "quarantined"
+    REFUSED = "refused"
+    ERROR = "error"
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a row was refused, quarantined or could not be predicted, or what was warned of.
+
+    Attributes:
+        column: The field it is about; empty when it is about the whole row.
+        rule: What kind of demand was not met, such as ``between`` or ``missing``.
+        message: The finding in words.
+    """
+
+    column: str
+    rule: str
+    message: str
+
+
+class ViewUse(msgspec.Struct, frozen=True, kw_only=True):
+    """Which stored features a prediction used.
+
+    Attributes:
+        version: The feature view's version.
+        event_time_us: When the features held, in microseconds; None when nothing was stored for the entity.
+    """
+
+    version: str
+    event_time_us: int | None = None
+
+
+class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A row of the prediction log, in the form of its file.
+
+    Attributes:
+        id: Identifies the prediction; sorts by time.
+        endpoint: Who answered.
+        at_us: When, in microseconds since 1970 UTC.
+        variant: ``live``, ``canary`` or ``shadow``.
+        version: The model version, such as ``credit-risk/3``; empty when none was asked.
+        status: What became of the row.
+        entity: The entity's key columns.
+        key: The row's own key columns, where its table declares some.
+        time_us: The row's own time (its table's time column), in microseconds.
+        request: The fields as they came, as a JSON object.
+        features: The model's inputs as they were served, as a JSON object.
+        views: For each feature view, its version and the time of the features used.
+        prediction: The predicted value, probability of the positive class, or number of the likeliest class.
+        scores: The probability of each class, for models with more than two.
+        reasons: Why it is not ok, or what was warned of.
+        latency_us: Time spent on it until it was logged; rows of one request share theirs evenly.
+        stage: The rollout's stage at that moment, such as ``canary 5%``.
+        rollout: The rollout's id.
+        shadow_of: The id of the prediction that was answered, when this one only ran beside it.
+    """
+
+    id: str
+    endpoint: str
+    at_us: int
+    variant: str
+    version: str
+    status: PredictionStatus = PredictionStatus.OK
+    entity: dict[str, Any] = {}
+    key: dict[str, Any] = {}
+    time_us: int | None = None
+    request: msgspec.Raw = NO_FIELDS
+    features: msgspec.Raw = NO_FIELDS
+    views: dict[str, ViewUse] = {}
+    prediction: float | None = None
+    scores: list[float] | None = None
+    reasons: list[Reason] = []
+    latency_us: int = 0
+    stage: str | None = None
+    rollout: str | None = None
+    shadow_of: str | None = None
+
+    @property
+    def at(self) -> datetime:
+        """When it was answered."""
+        return from_us(self.at_us)
+
+    @property
+    def request_fields(self) -> dict[str, Any]:
+        """The fields as they came."""
+        fields: dict[str, Any] = msgspec.json.decode(self.request)
+        return fields
+
+    @property
+    def feature_values(self) -> dict[str, Any]:
+        """The model's inputs as they were served."""
+        values: dict[str, Any] = msgspec.json.decode(self.features)
+        return values
+
+
+_INSTANT = pl.Datetime("us", "UTC")
+FRAME_SCHEMA: dict[str, Any] = {
+    "id": pl.String,
+    "endpoint": pl.String,
+    "at": _INSTANT,
+    "variant": pl.String,
+    "version": pl.String,
+    "status": pl.String,
+    "time": _INSTANT,
+    "entity": pl.String,
+    "key": pl.String,
+    "request": pl.String,
+    "features": pl.String,
+    "views": pl.String,
+    "prediction": pl.Float64,
+    "scores": pl.List(pl.Float64),
+    "reasons": pl.String,
+    "latency_us": pl.Int64,
+    "stage": pl.String,
+    "rollout": pl.String,
+    "shadow_of": pl.String,
+}
+"""Columns of sealed segments; entity, key, request, features, views and reasons are JSON text."""
+
+_encode = msgspec.json.Encoder().encode
+_PLAIN = ("id", "endpoint", "variant", "version", "prediction", "scores", "latency_us")
+_OPTIONAL = ("stage", "rollout", "shadow_of")
+_JSON = ("entity", "key", "views", "reasons")
+_EMPTY = {"entity": "{}", "key": "{}", "views": "{}", "reasons": "[]"}
+
+
+def to_frame(records: Sequence[PredictionRecord]) -> pl.DataFrame:
+    """Return records as a frame of `FRAME_SCHEMA`, in their order."""
+    columns: dict[str, list[Any]] = {
+        name: [getattr(record, name) for record in records] for name in (*_PLAIN, *_OPTIONAL)
+    }
+    columns["at"] = [record.at_us for record in records]
+    columns["time"] = [record.time_us for record in records]
+    columns["status"] = [record.status.value for record in records]
+    for name in ("request", "features"):
+        columns[name] = [bytes(getattr(record, name)).decode() for record in records]
+    for name in _JSON:
+        empty = _EMPTY[name]
+        values = [getattr(record, name) for record in records]
+        columns[name] = [_encode(value).decode() if value else empty for value in values]
+    return pl.DataFrame(
+        [
+            pl.Series(name, columns[name], dtype=pl.Int64 if dtype == _INSTANT else dtype).cast(dtype)
+            for name, dtype in FRAME_SCHEMA.items()
+        ]
+    )
+
+
+def from_row(row: Mapping[str, Any]) -> PredictionRecord:
+    """Return the record of one row of `to_frame` (its times as aware instants)."""
+    return PredictionRecord(
+        **{name: row[name] for name in (*_PLAIN, *_OPTIONAL)},
+        at_us=to_us(row["at"]),
+        time_us=None if row["time"] is None else to_us(row["time"]),
+        status=PredictionStatus(row["status"]),
+        request=msgspec.Raw(row["request"].encode()),
+        features=msgspec.Raw(row["features"].encode()),
+        entity=msgspec.json.decode(row["entity"]),
+        key=msgspec.json.decode(row["key"]),
+        views=msgspec.json.decode(row["views"], type=dict[str, ViewUse]),
+        reasons=msgspec.json.decode(row["reasons"], type=list[Reason]),
+    )
+
+
+def expand_json(frame: pl.DataFrame, column: str, dtypes: Mapping[str, pl.DataType] | None = None) -> pl.DataFrame:
+    """Return one column for each field of a JSON column such as ``features``; a row that lacks a field has null.
+
+    Args:
+        frame: Rows of `to_frame`.
+        column: ``request``, ``features``, ``entity`` or ``key``.
+        dtypes: The fields wanted and their types; found out from the rows by default.
+    """
+    if dtypes is not None:
+        fields = [pl.Field(name, dtype) for name, dtype in dtypes.items()]
+        return frame[column].str.json_decode(pl.Struct(fields)).struct.unnest()
+    rows: list[dict[str, Any]] = [msgspec.json.decode(text) for text in frame[column]]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pl.DataFrame([pl.Series(name, [row.get(name) for row in rows], strict=False) for name in names])

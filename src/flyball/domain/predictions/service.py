@@ -1,0 +1,417 @@
+"""The one way into what was asked, answered and turned out."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from flyball.core.clock import Clock
+from flyball.core.durations import to_us
+from flyball.core.ids import IdSource
+from flyball.domain.features.labels import LabelRule
+from flyball.domain.journal.service import Journal
+from flyball.domain.predictions import store
+from flyball.domain.predictions.figures import EMPTY, FigureCache
+from flyball.domain.predictions.labels import (
+    GivenLabel,
+    LabelProblem,
+    LabelReport,
+    LabelValue,
+    LabelValueError,
+    LabelVersion,
+    PredictionNotFoundError,
+    check_same_kind,
+    check_value,
+)
+from flyball.domain.predictions.log import (
+    PredictionLog,
+    SegmentLimits,
+    find_in_segment,
+    list_endpoints,
+    list_open_segments,
+    read_segment,
+)
+from flyball.domain.predictions.matching import find_matches, index_matches, read_label_rows
+from flyball.domain.predictions.records import FRAME_SCHEMA, PredictionRecord, from_row
+from flyball.domain.predictions.sealing import OnSealed, Sealer, SealResult
+from flyball.storage.db import Database, Transaction
+
+_SHADOW = "shadow"
+_INSTANT = pl.Datetime("us", "UTC")
+
+
+class PredictionService:
+    """Keeps predictions and labels of one home.
+
+    Args:
+        db: Where sealed files, matches and labels are named.
+        journal: Is told of damaged files.
+        clock: The present.
+        root: The home's folder of predictions.
+        ids: Names segments of the log; one seeded alike makes a replay repeatable.
+        limits: When this process closes a segment of its log.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        journal: Journal,
+        clock: Clock,
+        root: Path,
+        *,
+        ids: IdSource | None = None,
+        limits: SegmentLimits | None = None,
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._root = root
+        self.log = PredictionLog(root, clock, ids or IdSource(clock), limits)
+        self._figures = FigureCache(root)
+        self._sealer = Sealer(db, journal, root, self._figures.put)
+
+    # the log
+
+    def seal(self, endpoint: str | None = None, *, on_sealed: OnSealed | None = None) -> list[SealResult]:
+        """Turn finished segments into Parquet, each exactly once, however often and wherever this is called.
+
+        A segment is finished when its writer has closed it or has died; call ``log.rotate()`` first to include what
+        this very process has logged.
+
+        Args:
+            endpoint: Only this one's; by default all.
+            on_sealed: Called in the transaction that seals, with its rows (columns: `records.FRAME_SCHEMA`), sorted
+                by id: what it writes is kept exactly once for each prediction.
+        """
+        names = [endpoint] if endpoint is not None else list_endpoints(self._root)
+        return [self._sealer.seal(name, self._clock.now(), on_sealed) for name in names]
+
+    # reading
+
+    def find(self, prediction_id: str) -> PredictionRecord | None:
+        """Return a prediction, sealed or just answered, or None."""
+        # Open files first: what is sealed while we look has left them for the database by then.
+        for endpoint in list_endpoints(self._root):
+            for path in list_open_segments(self._root, endpoint):
+                with suppress(FileNotFoundError):
+                    if (record := find_in_segment(path, prediction_id)) is not None:
+                        return record
+        with self._db.read() as tx:
+            segments = store.list_segments_of_id(tx, prediction_id)
+        for segment in segments:
+            rows = pl.scan_parquet(self._root / segment.path, hive_partitioning=False)
+            found = rows.filter(pl.col("id") == prediction_id).collect()
+            if not found.is_empty():
+                return from_row(found.row(0, named=True))
+        return None
+
+    def get(self, prediction_id: str) -> PredictionRecord:
+        """Return a prediction.
+
+        Raises:
+            PredictionNotFoundError: There is none of that id.
+        """
+        record = self.find(prediction_id)
+        if record is None:
+            raise PredictionNotFoundError(prediction_id)
+        return record
+
+    def count(self, endpoint: str) -> int:
+        """Return how many predictions of an endpoint are sealed."""
+        with self._db.read() as tx:
+            return store.count_predictions(tx, endpoint)
+
+    def scan(self, endpoint: str, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
+        """Return the sealed predictions answered in [since, until), with all columns (`records.FRAME_SCHEMA`)."""
+        with self._db.read() as tx:
+            segments = store.list_segments(tx, endpoint, since_us=_us(since), until_us=_us(until))
+        if not segments:
+            return pl.LazyFrame(schema=FRAME_SCHEMA)
+        rows = pl.scan_parquet([self._root / segment.path for segment in segments], hive_partitioning=False)
+        return rows.filter(*_between(since, until))
+
+    def figures(
+        self,
+        endpoint: str,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        version: str | None = None,
+        variant: str | None = None,
+    ) -> pl.DataFrame:
+        """Return sealed predictions answered in [since, until) without their fields (`figures.COLUMNS`), by id.
+
+        Shadows are left out unless a version or the variant ``shadow`` is asked for.
+        """
+        with self._db.read() as tx:
+            segments = store.list_segments(tx, endpoint, since_us=_us(since), until_us=_us(until))
+        rows = self._figures.read(segments)
+        return rows.filter(*_between(since, until), *_of(version, variant)).sort("id")
+
+    def latest(
+        self, endpoint: str, count: int, *, version: str | None = None, variant: str | None = None
+    ) -> pl.DataFrame:
+        """Return the last ``count`` sealed ok predictions without their fields (`figures.COLUMNS`), oldest first."""
+        frames, found, offset, page = [EMPTY], 0, 0, 8
+        while found < count:
+            with self._db.read() as tx:
+                segments = store.list_newest_segments(tx, endpoint, page, offset)
+            if not segments:
+                break
+            rows = self._figures.read(segments).filter(*_of(version, variant), pl.col("status") == "ok")
+            frames.append(rows)
+            found, offset = found + rows.height, offset + page
+        return pl.concat(frames).sort("at", "id").tail(count)
+
+    # labels
+
+    def add_label(
+        self,
+        prediction_id: str,
+        value: LabelValue,
+        *,
+        at: datetime | None = None,
+        known_at: datetime | None = None,
+        source: str = "api",
+    ) -> LabelVersion:
+        """Keep how a prediction turned out; an earlier version stays beside it. A shadow's is its original's.
+
+        Args:
+            prediction_id: As the answer carried it.
+            value: None takes back what was said before.
+            at: When it held in the world; now by default.
+            known_at: When it became known; now by default.
+            source: Where it comes from.
+
+        Raises:
+            PredictionNotFoundError: There is no such prediction.
+            LabelValueError: The value is NaN, or of another kind than the endpoint's other labels.
+        """
+        checked = check_value(value)
+        record = self.get(prediction_id)
+        now = self._clock.now()
+        label = LabelVersion(
+            endpoint=record.endpoint,
+            prediction_id=record.shadow_of or record.id,
+            value=checked,
+            at=at or now,
+            known_at=known_at or now,
+            source=source,
+        )
+        with self._db.begin() as tx:
+            check_same_kind(checked, _any_label(tx, record.endpoint), record.endpoint)
+            store.insert_label(tx, label, to_us(now))
+        return label
+
+    def add_labels(self, labels: Sequence[GivenLabel], *, source: str = "api") -> LabelReport:
+        """Keep many labels given by prediction id: the bad ones are reported, the good ones kept."""
+        places = self._locate([label.prediction_id for label in labels])
+        now = self._clock.now()
+        good: list[LabelVersion] = []
+        refused: list[LabelProblem] = []
+        for label in labels:
+            try:
+                value = check_value(label.value)
+                if label.prediction_id not in places:
+                    raise PredictionNotFoundError(label.prediction_id)
+            except (LabelValueError, PredictionNotFoundError) as error:
+                refused.append(LabelProblem(label=label.prediction_id, message=error.message))
+                continue
+            endpoint, answered = places[label.prediction_id]
+            good.append(
+                LabelVersion(
+                    endpoint=endpoint,
+                    prediction_id=answered,
+                    value=value,
+                    at=label.at or now,
+                    known_at=label.known_at or label.at or now,
+                    source=source,
+                )
+            )
+        return self._keep(good, now, unmatched=0, refused=refused)
+
+    def ingest_labels(self, endpoint: str, rule: LabelRule, rows: pl.DataFrame) -> LabelReport:
+        """Keep the labels of a table's rows for the predictions they belong to, by the rule of training sets.
+
+        Taking the same rows again changes nothing, so overlapping reads do no harm. Rows whose prediction was
+        answered but not sealed yet are matched too.
+
+        Args:
+            endpoint: Whose predictions.
+            rule: How they belong together (`features.labels.label_rule`).
+            rows: New rows of the label table, with the rule's keys, column and times.
+
+        Raises:
+            InvalidInputError: Nothing connects the rule's tables, or a column is missing.
+        """
+        label_rows = read_label_rows(rule, rows)
+        now = self._clock.now()
+        unsealed = index_matches(self._open_records(endpoint))
+        good: list[LabelVersion] = []
+        refused: list[LabelProblem] = []
+        unmatched = 0
+        with self._db.read() as tx:
+            for row in label_rows:
+                try:
+                    value = check_value(row.value)
+                except LabelValueError as error:
+                    refused.append(LabelProblem(label=str(row), message=error.message))
+                    continue
+                found = find_matches(tx, unsealed, endpoint, rule, row)
+                unmatched += not found
+                good.extend(
+                    LabelVersion(
+                        endpoint=endpoint,
+                        prediction_id=prediction_id,
+                        value=value,
+                        at=row.at or row.known_at or now,
+                        known_at=row.known_at or row.at or now,
+                        source=rule.table,
+                    )
+                    for prediction_id in found
+                )
+        return self._keep(good, now, unmatched=unmatched, refused=refused)
+
+    def list_label_versions(self, prediction_id: str) -> list[LabelVersion]:
+        """Return all that was ever said about how a prediction turned out, what was known first first.
+
+        Raises:
+            PredictionNotFoundError: There is no such prediction.
+        """
+        record = self.get(prediction_id)
+        with self._db.read() as tx:
+            return store.list_label_versions(tx, record.endpoint, record.shadow_of or record.id)
+
+    def last_label_seq(self) -> int:
+        """Return a number that grows with every label version; a cheap way to see that there are new ones."""
+        with self._db.read() as tx:
+            return store.last_label_seq(tx)
+
+    def labelled(
+        self,
+        endpoint: str,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        as_of: datetime | None = None,
+        *,
+        version: str | None = None,
+        variant: str | None = None,
+    ) -> pl.DataFrame:
+        """Return sealed ok predictions answered in [since, until) that have a label, by id.
+
+        Args:
+            endpoint: Whose predictions.
+            since: From when; from the beginning by default.
+            until: Until when; to the end by default.
+            as_of: With the labels as they were known then; as they are known now by default.
+            version: Only this model version's, its shadow predictions included.
+            variant: Only ``live``, ``canary`` or ``shadow``. Shadows are left out unless asked for by version or
+                variant; they share the label of the prediction that was answered.
+
+        Returns:
+            `figures.COLUMNS` and ``label`` (Float64, or String for text labels), ``label_at``, ``label_known_at``,
+            ``label_source``.
+        """
+        rows = self.figures(endpoint, since, until, version=version, variant=variant)
+        rows = rows.filter(pl.col("status") == "ok").with_columns(pl.coalesce("shadow_of", "id").alias("_answered"))
+        return rows.join(
+            self._labels(endpoint, rows["_answered"], as_of), on="_answered", how="inner", maintain_order="left"
+        ).drop("_answered")
+
+    def _labels(self, endpoint: str, ids: pl.Series, as_of: datetime | None) -> pl.DataFrame:
+        found = []
+        if not ids.is_empty():
+            first, last = str(ids.min()), str(ids.max())
+            with self._db.read() as tx:
+                found = store.list_label_rows(tx, endpoint, first, last, to_us(as_of or self._clock.now()))
+        newest = {row["prediction_id"]: row for row in found}.values()
+        kept = [row for row in newest if row["value"] != "null"]
+        is_text = bool(kept) and kept[0]["value"].startswith('"')
+        values = pl.Series("label", [row["value"] for row in kept], dtype=pl.String)
+        return pl.DataFrame(
+            [
+                pl.Series("_answered", [row["prediction_id"] for row in kept], dtype=pl.String),
+                values.str.json_decode(pl.String) if is_text else values.cast(pl.Float64),
+                pl.Series("label_at", [row["at_us"] for row in kept], dtype=pl.Int64).cast(_INSTANT),
+                pl.Series("label_known_at", [row["known_us"] for row in kept], dtype=pl.Int64).cast(_INSTANT),
+                pl.Series("label_source", [row["source"] for row in kept], dtype=pl.String),
+            ]
+        )
+
+    def _keep(
+        self, labels: Sequence[LabelVersion], now: datetime, *, unmatched: int, refused: list[LabelProblem]
+    ) -> LabelReport:
+        added = known_already = 0
+        if labels:
+            with self._db.begin() as tx:
+                kinds: dict[str, LabelValue] = {}
+                for label in labels:
+                    if kinds.get(label.endpoint) is None:
+                        kinds[label.endpoint] = _any_label(tx, label.endpoint)
+                    try:
+                        check_same_kind(label.value, kinds[label.endpoint], label.endpoint)
+                    except LabelValueError as error:
+                        refused.append(LabelProblem(label=label.prediction_id, message=error.message))
+                        continue
+                    # An outcome still open is no news; one that is taken back is.
+                    if label.value is None and not store.has_label(tx, label.endpoint, label.prediction_id):
+                        continue
+                    is_new = store.insert_label(tx, label, to_us(now))
+                    added, known_already = added + is_new, known_already + (not is_new)
+        return LabelReport(added=added, known_already=known_already, unmatched=unmatched, refused=tuple(refused))
+
+    def _locate(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Return endpoint and answered prediction for each id there is."""
+        wanted = set(ids)
+        found: dict[str, tuple[str, str]] = {}
+        for endpoint in list_endpoints(self._root):
+            for record in self._open_records(endpoint):
+                if record.id in wanted:
+                    found[record.id] = (endpoint, record.shadow_of or record.id)
+        missing = sorted(wanted - found.keys())
+        paths: dict[str, store.Segment] = {}
+        with self._db.read() as tx:
+            for prediction_id in missing:
+                paths.update((segment.path, segment) for segment in store.list_segments_of_id(tx, prediction_id))
+        for segment in paths.values():
+            rows = self._figures.read([segment]).filter(pl.col("id").is_in(missing))
+            for prediction_id, shadow_of in rows.select("id", "shadow_of").iter_rows():
+                found[prediction_id] = (segment.endpoint, shadow_of or prediction_id)
+        return found
+
+    def _open_records(self, endpoint: str) -> Iterator[PredictionRecord]:
+        for path in list_open_segments(self._root, endpoint):
+            with suppress(FileNotFoundError):
+                yield from read_segment(path).records
+
+
+def _any_label(tx: Transaction, endpoint: str) -> LabelValue:
+    found = store.find_any_label(tx, endpoint)
+    value: LabelValue = None if found is None else msgspec.json.decode(found)
+    return value
+
+
+def _us(instant: datetime | None) -> int | None:
+    return None if instant is None else to_us(instant)
+
+
+def _between(since: datetime | None, until: datetime | None) -> list[pl.Expr]:
+    bounds = []
+    if since is not None:
+        bounds.append(pl.col("at") >= since)
+    if until is not None:
+        bounds.append(pl.col("at") < until)
+    return bounds
+
+
+def _of(version: str | None, variant: str | None) -> list[pl.Expr]:
+    if version is None and variant is None:
+        return [pl.col("variant") != _SHADOW]
+    wanted = []
+    if version is not None:
+        wanted.append(pl.col("version") == version)
+    if variant is not None:
+        wanted.append(pl.col("variant") == variant)
+    return wanted
