@@ -1,0 +1,218 @@
+"""Computes the whole history of a feature view, and refuses functions whose result could not be trusted."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import polars as pl
+
+from flyball.core.durations import format_instant
+from flyball.core.errors import InvalidInputError
+from flyball.domain.data.schemas import Schema
+from flyball.domain.features.point_in_time import USABLE, arrange, cumulative_known
+from flyball.domain.features.views import FeatureView
+
+_TIME = pl.Datetime("us", "UTC")
+_SOURCE_KNOWN, _OWN_KNOWN, _KNOWN = "__source_known", "__own_known", "__known"
+_TOLERANCE = 1e-6  # sums over more rows may differ in their last digits
+
+
+class FeatureFunctionError(InvalidInputError):
+    """A feature function raises, or does not return what it must."""
+
+    code = "features/function"
+
+    def __init__(self, name: str, problem: str, *, hint: str = "") -> None:
+        super().__init__(f"feature function {name!r} {problem}", hint=hint)
+
+
+class LooksAheadError(InvalidInputError):
+    """A feature's value at some time depends on rows of a later time."""
+
+    code = "features/looks-ahead"
+
+    def __init__(self, name: str, column: str, time: datetime) -> None:
+        super().__init__(
+            f"feature view {name!r} looks into the future: its {column!r} at {format_instant(time)} "
+            "comes out differently when later rows are not there yet",
+            hint="Use only rows at or before each row's time: rolling or cumulative expressions, and windows "
+            'labelled by their end (label="right").',
+        )
+
+
+class ViewHistory:
+    """A view's rows over all time, in the form that joins and the online store take.
+
+    Attributes:
+        frame: Keys, time, `USABLE` and features; sorted by `USABLE`, without rows that are never the newest.
+        keys: The entity's keys.
+        time: The time column.
+        columns: The features, with the types they have here, online and in requests.
+    """
+
+    def __init__(self, frame: pl.DataFrame, keys: tuple[str, ...], time: str, columns: Schema) -> None:
+        self.frame = frame
+        self.keys = keys
+        self.time = time
+        self.columns = columns
+
+    def until(self, as_of: datetime) -> pl.DataFrame:
+        """Return the rows that were usable by ``as_of``."""
+        return self.frame.head(self._position(as_of))
+
+    def newest(self, as_of: datetime, *, after: datetime | None = None) -> pl.DataFrame:
+        """Return the newest row of each entity among those that became usable by ``as_of``, and after ``after``."""
+        start = 0 if after is None else self._position(after)
+        end = self._position(as_of)
+        if start >= end:
+            return self.frame.clear()
+        return self.frame.slice(start, end - start).unique(self.keys, keep="last", maintain_order=True)
+
+    def _position(self, instant: datetime) -> int:
+        return int(self.frame.get_column(USABLE).search_sorted(instant, side="right"))
+
+
+def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
+    """Run a view's function over all rows of its table.
+
+    A value counts as known when all rows of its entity up to its time were known (`cumulative_known`), because the
+    function may have used any of them. Of several results for one entity and time the last known wins, of those the
+    last that the function returned.
+
+    Args:
+        view: The view.
+        rows: All rows of its table.
+
+    Raises:
+        FeatureFunctionError: The function raises, drops a key or the time, or returns no features.
+        LooksAheadError: A value depends on rows of a later time.
+        UnsupportedColumnError: A feature is a list, a struct, binary or a duration.
+    """
+    known = view.table.known
+    present = [view.time, *([known] if known else [])]
+    rows = rows.filter(pl.all_horizontal(pl.col(present).is_not_null()))
+    result = _run(view, rows)
+    columns = Schema.of(result.select(_features(view, result)))
+    check_looks_ahead(view, rows, result, columns)
+    own_known = [pl.col(known).alias(_OWN_KNOWN)] if known and known in result.columns else []
+    history = (
+        result.lazy()
+        .select(*view.keys, view.time, *own_known, *_features(view, result))
+        .filter(pl.all_horizontal(pl.col(*view.keys, view.time).is_not_null()))
+        .cast({name: dtype for name, dtype in columns.to_polars().items()})
+    )
+    if known:
+        history = _with_known(history, rows, view, known)
+    arranged = arrange(history, by=view.keys, time=view.time, known=_KNOWN if known else None)
+    frame = arranged.select(*view.keys, view.time, USABLE, *columns.names).collect()
+    return ViewHistory(frame, view.keys, view.time, columns)
+
+
+def check_looks_ahead(view: FeatureView, rows: pl.LazyFrame, result: pl.DataFrame, columns: Schema) -> None:
+    """Run the function on the earlier half of the rows only: what it says about that time must be the same.
+
+    Raises:
+        LooksAheadError: It is not.
+    """
+    middle = rows.select(pl.col(view.time).quantile(0.5, "lower")).collect().item()
+    if middle is None:
+        return
+    at = [*view.keys, view.time]
+    earlier = _run(view, rows.filter(pl.col(view.time) <= middle))
+    if set(_features(view, earlier)) != set(columns.names):
+        return  # columns that depend on the data, such as those of a pivot
+    compared = (
+        result.lazy()
+        .filter(pl.col(view.time) <= middle)
+        .unique(at, keep="none")
+        .join(earlier.lazy().unique(at, keep="none"), on=at, how="inner", suffix="\0earlier")
+        .select(view.time, *(_differs(name, columns.get(name).dtype).alias(name) for name in columns.names))
+        .filter(pl.any_horizontal(pl.col(columns.names)))
+        .head(1)
+        .collect()
+    )
+    if compared.height:
+        row = compared.row(0, named=True)
+        raise LooksAheadError(view.name, next(name for name in columns.names if row[name]), row[view.time])
+
+
+def call(name: str, function: Callable[[pl.LazyFrame], pl.LazyFrame], rows: pl.LazyFrame) -> pl.DataFrame:
+    """Call a user's function and collect what it returns.
+
+    Raises:
+        FeatureFunctionError: It raises, or returns something else than a LazyFrame.
+    """
+    try:
+        result = function(rows)
+        if isinstance(result, pl.LazyFrame):
+            return result.collect()
+    except Exception as error:
+        raise FeatureFunctionError(
+            name, f"failed: {type(error).__name__}: {error}", hint="Correct the function and run it again."
+        ) from error
+    if isinstance(result, pl.DataFrame):
+        return result
+    raise FeatureFunctionError(
+        name,
+        f"returned {'nothing' if result is None else type(result).__name__} instead of a LazyFrame",
+        hint="End it with: return rows.…",
+    )
+
+
+def _run(view: FeatureView, rows: pl.LazyFrame) -> pl.DataFrame:
+    result = call(view.name, view.function, rows)
+    has_known = view.table.known is not None and view.table.known in result.columns
+    for name, what in (*((key, "key") for key in view.keys), (view.time, "time")):
+        if name not in result.columns:
+            raise FeatureFunctionError(
+                view.name,
+                f"returned no column {name!r}, the {what} of {view.table.label}; "
+                f"it returned {', '.join(result.columns) or 'no column at all'}",
+                hint=f"Keep {name!r} among the selected columns, or group by it.",
+            )
+    if not _features(view, result):
+        raise FeatureFunctionError(
+            view.name, "returned no feature: only keys and times", hint="Add a column for each feature."
+        )
+    return result.with_columns(
+        _instant(result, name) for name in (view.time, *([view.table.known] if has_known else [])) if name
+    )
+
+
+def _instant(result: pl.DataFrame, name: str) -> pl.Expr:
+    dtype = result.schema[name]
+    if dtype == pl.Date:
+        return pl.col(name).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone is None:
+        return pl.col(name).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    return pl.col(name).cast(_TIME)
+
+
+def _features(view: FeatureView, result: pl.DataFrame) -> list[str]:
+    others = {*view.keys, view.time, view.table.known}
+    return [name for name in result.columns if name not in others]
+
+
+def _with_known(history: pl.LazyFrame, rows: pl.LazyFrame, view: FeatureView, known: str) -> pl.LazyFrame:
+    has_own = _OWN_KNOWN in history.collect_schema().names()
+    source = cumulative_known(rows, by=view.keys, time=view.time, known=known)
+    ordered = history.sort(_OWN_KNOWN, maintain_order=True) if has_own else history
+    return (
+        ordered.sort(view.time, maintain_order=True)
+        .join_asof(
+            source.select(*view.keys, view.time, pl.col(known).alias(_SOURCE_KNOWN)),
+            on=view.time,
+            by=list(view.keys),
+            strategy="backward",
+            check_sortedness=False,
+        )
+        .with_columns(pl.max_horizontal(view.time, _SOURCE_KNOWN, *([_OWN_KNOWN] if has_own else [])).alias(_KNOWN))
+    )
+
+
+def _differs(name: str, dtype: str) -> pl.Expr:
+    one, other = pl.col(name), pl.col(f"{name}\0earlier")
+    differs = one.ne_missing(other)
+    if dtype == "float":
+        limit = _TOLERANCE * pl.max_horizontal(one.abs(), other.abs())
+        differs &= ((one - other).abs() <= limit).fill_null(False).not_()
+    return differs

@@ -1,0 +1,63 @@
+"""The features' SQL."""
+
+from datetime import datetime
+
+import msgspec
+
+from flyball.core.durations import from_us, to_us
+from flyball.core.encoding import from_json, to_json
+from flyball.domain.data.schemas import Schema
+from flyball.storage.db import Transaction
+
+
+class MaterialisationState(msgspec.Struct, frozen=True, kw_only=True):
+    """Up to when, and from what, a view's online rows are written.
+
+    Attributes:
+        snapshot: The snapshot that the rows come from.
+        source: Identifies the content that the view was computed from.
+        as_of: Every row that was known by then is written.
+    """
+
+    snapshot: str
+    source: str
+    as_of: datetime
+
+
+def find_state(tx: Transaction, view_key: str) -> MaterialisationState | None:
+    """Return how far a view is materialised, or None."""
+    row = tx.row("SELECT snapshot, source, as_of_us FROM feature_materialisation WHERE view_key = ?", (view_key,))
+    if row is None:
+        return None
+    return MaterialisationState(snapshot=row["snapshot"], source=row["source"], as_of=from_us(row["as_of_us"]))
+
+
+def put_state(tx: Transaction, view_key: str, state: MaterialisationState, now: datetime) -> None:
+    """Keep how far a view is materialised."""
+    tx.execute(
+        "INSERT INTO feature_materialisation (view_key, snapshot, source, as_of_us, updated_at_us) "
+        "VALUES (?, ?, ?, ?, ?) ON CONFLICT (view_key) DO UPDATE SET snapshot = excluded.snapshot, "
+        "source = excluded.source, as_of_us = excluded.as_of_us, updated_at_us = excluded.updated_at_us",
+        (view_key, state.snapshot, state.source, to_us(state.as_of), to_us(now)),
+    )
+
+
+def find_columns(tx: Transaction, view_key: str) -> Schema | None:
+    """Return the feature columns of a version of a view, or None when it was never materialised."""
+    found = tx.value("SELECT columns FROM feature_view WHERE view_key = ?", (view_key,))
+    return None if found is None else from_json(found, Schema, what=f"columns of view {view_key!r}")
+
+
+def put_columns(tx: Transaction, view_key: str, *, name: str, version: str, columns: Schema, now: datetime) -> None:
+    """Keep the feature columns of a version of a view."""
+    tx.execute(
+        "INSERT INTO feature_view (view_key, name, version, columns, created_at_us) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (view_key) DO UPDATE SET columns = excluded.columns",
+        (view_key, name, version, to_json(columns).decode(), to_us(now)),
+    )
+
+
+def list_versions(tx: Transaction, name: str) -> list[str]:
+    """Return the versions of a view that have online rows, the newest first."""
+    rows = tx.rows("SELECT version FROM feature_view WHERE name = ? ORDER BY created_at_us DESC, version", (name,))
+    return [row["version"] for row in rows]
