@@ -328,7 +328,10 @@ def test_a_packages_version_counts_and_its_code_does_not(project: Project, monke
 
 
 def test_flyballs_own_decorators_are_declarations_and_do_not_count(project: Project) -> None:
-    ours = 'def step(**options):\n    return lambda f: f\nstep.__module__ = "flyball.domain.pipelines"\n\n@step(retries=1)\n'
+    ours = (
+        "def step(**options):\n    return lambda f: f\n"
+        'step.__module__ = "flyball.domain.pipelines"\n\n@step(retries=1)\n'
+    )
     before = project.digest("other")
     project.replace("steps.py", "def other(data)", ours + "def other(data)")
     assert project.digest("other") == before
