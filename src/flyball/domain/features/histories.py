@@ -13,7 +13,8 @@ from flyball.domain.features.views import FeatureView
 
 _TIME = pl.Datetime("us", "UTC")
 _SOURCE_KNOWN, _OWN_KNOWN, _KNOWN = "__source_known", "__own_known", "__known"
-_TOLERANCE = 1e-6  # sums over more rows may differ in their last digits
+# Sums over more rows may differ in their last digits: against the value, and where it is near 0 against the column.
+_TOLERANCE, _NOISE = 1e-6, 1e-9
 
 
 class FeatureFunctionError(InvalidInputError):
@@ -57,17 +58,18 @@ class ViewHistory:
 
     def until(self, as_of: datetime) -> pl.DataFrame:
         """Return the rows that were usable by ``as_of``."""
-        return self.frame.head(self._position(as_of))
+        return self.frame.head(self.count(as_of))
 
     def newest(self, as_of: datetime, *, after: datetime | None = None) -> pl.DataFrame:
         """Return the newest row of each entity among those that became usable by ``as_of``, and after ``after``."""
-        start = 0 if after is None else self._position(after)
-        end = self._position(as_of)
+        start = 0 if after is None else self.count(after)
+        end = self.count(as_of)
         if start >= end:
             return self.frame.clear()
         return self.frame.slice(start, end - start).unique(self.keys, keep="last", maintain_order=True)
 
-    def _position(self, instant: datetime) -> int:
+    def count(self, instant: datetime) -> int:
+        """Return how many rows were usable by an instant."""
         return int(self.frame.get_column(USABLE).search_sorted(instant, side="right"))
 
 
@@ -98,7 +100,7 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
         result.lazy()
         .select(*view.keys, view.time, *own_known, *_features(view, result))
         .filter(pl.all_horizontal(pl.col(*view.keys, view.time).is_not_null()))
-        .cast({name: dtype for name, dtype in columns.to_polars().items()})
+        .cast(Schema.of(result.select(*view.keys, *columns.names)).to_polars())
     )
     if known:
         history = _with_known(history, rows, view, known)
@@ -213,6 +215,6 @@ def _differs(name: str, dtype: str) -> pl.Expr:
     one, other = pl.col(name), pl.col(f"{name}\0earlier")
     differs = one.ne_missing(other)
     if dtype == "float":
-        limit = _TOLERANCE * pl.max_horizontal(one.abs(), other.abs())
+        limit = _TOLERANCE * pl.max_horizontal(one.abs(), other.abs()) + _NOISE * one.abs().max()
         differs &= ((one - other).abs() <= limit).fill_null(False).not_()
     return differs

@@ -1,0 +1,303 @@
+"""The one way into features: histories, training sets, the online store."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import msgspec
+import polars as pl
+
+from flyball.core.clock import Clock
+from flyball.core.durations import format_instant
+from flyball.core.hashing import digest_value, shorten
+from flyball.domain.data.code import code_digest
+from flyball.domain.data.rules import encode_rules
+from flyball.domain.data.service import DataService
+from flyball.domain.data.snapshots import Snapshot
+from flyball.domain.data.table_checks import rows_to_keep
+from flyball.domain.data.tables import Table
+from flyball.domain.features import store
+from flyball.domain.features.assembling import assemble
+from flyball.domain.features.histories import ViewHistory, compute_history
+from flyball.domain.features.online import Completed, OnlineFeatures, OnlineReader, encode_rows, view_key
+from flyball.domain.features.plans import TrainingSetPlan
+from flyball.domain.features.point_in_time import USABLE
+from flyball.domain.features.store import MaterialisationState
+from flyball.domain.features.training_sets import TrainingLineage, TrainingSet, ViewRef
+from flyball.domain.features.views import FeatureView, RequestFeatures
+from flyball.domain.journal.service import Journal
+from flyball.storage.db import Database
+from flyball.storage.online.port import OnlineStore
+
+# Versions of a view whose histories stay in memory: the project's, and those of models still served.
+_KEPT_VERSIONS = 3
+
+
+class Materialisation(msgspec.Struct, frozen=True, kw_only=True):
+    """What `FeatureService.materialise` did.
+
+    Attributes:
+        view: The view's name.
+        version: Its version.
+        as_of: Every row that was known by then is in the online store.
+        written: How many entities now have another row, or none.
+        reason: Why rows were looked at: ``first`` (the version is new), ``source`` (the table's content changed),
+            ``time`` (rows became known), or empty when there was nothing to do.
+    """
+
+    view: str
+    version: str
+    as_of: datetime
+    written: int
+    reason: str
+
+
+class _Computed(msgspec.Struct):
+    """A view's history in memory, and what it was computed from."""
+
+    fingerprint: str
+    source: str
+    snapshot: Snapshot
+    history: ViewHistory
+
+
+class FeatureService:
+    """Computes features for training and keeps them online for requests.
+
+    A view's history is computed once per version and content of its table, over all rows that the table holds, and
+    kept in memory: at a later instant only the rows that became known since are looked at, so a replay may materialise
+    at every tick. That the whole history says the same as the history until then is checked (`LooksAheadError`);
+    where a row becomes known later than newer rows of its entity, those newer rows count from then on only.
+
+    Args:
+        db: Where columns and materialisations are kept.
+        journal: Told of each materialisation.
+        clock: Tells the time.
+        data: Gives snapshots.
+        online: Keeps the newest rows.
+        root: The project's folder, below which code counts towards a view's version.
+    """
+
+    def __init__(
+        self, db: Database, journal: Journal, clock: Clock, data: DataService, online: OnlineStore, root: Path
+    ) -> None:
+        self._db = db
+        self._journal = journal
+        self._clock = clock
+        self._data = data
+        self._online = online
+        self._root = root
+        self._reader = OnlineReader(db, online)
+        self._versions: WeakKeyDictionary[FeatureView | RequestFeatures, str] = WeakKeyDictionary()
+        self._computed: dict[str, _Computed] = {}
+        self._written: dict[str, MaterialisationState] = {}
+
+    def view_version(self, view: FeatureView) -> str:
+        """Return the version of a view: a digest of its declaration and all code that its function uses."""
+        if view not in self._versions:
+            table = view.table
+            declared = [view.name, table.required_name, view.keys, view.time, table.known, view.ttl]
+            self._versions[view] = shorten(digest_value([declared, code_digest(view.function, self._root)]))
+        return self._versions[view]
+
+    def adopt_version(self, view: FeatureView | RequestFeatures, version: str) -> None:
+        """Take the version that a package recorded for a view which was loaded from the package's own sources.
+
+        There the code lies outside the project's folder, so that a digest of it would say something else.
+        """
+        self._versions[view] = version
+
+    def request_features_version(self, request: RequestFeatures) -> str:
+        """Return the version of request features: a digest of all code that the function uses."""
+        if request not in self._versions:
+            self._versions[request] = shorten(digest_value([request.name, code_digest(request.function, self._root)]))
+        return self._versions[request]
+
+    def view_ref(self, view: FeatureView) -> ViewRef:
+        """Return what an online read of a view needs to know."""
+        return ViewRef(view.name, self.view_version(view), view.ttl, view.keys)
+
+    def history(self, view: FeatureView, as_of: datetime | None = None) -> pl.LazyFrame:
+        """Return a view's rows that were usable by an instant: keys, time, `USABLE` and features.
+
+        Args:
+            view: The view.
+            as_of: By default now.
+
+        Raises:
+            FeatureFunctionError: The view's function fails or returns something unfit.
+            LooksAheadError: It uses later rows.
+        """
+        return self._compute(view).history.until(as_of or self._clock.now()).lazy()
+
+    def materialise(
+        self, view: FeatureView, as_of: datetime | None = None, *, actor: str = "system", cause: int | None = None
+    ) -> Materialisation:
+        """Bring the online rows of a view up to an instant.
+
+        Calling it again changes nothing; after a crash it does what is left. When only time passed, rows that became
+        known since are written; when the table's content changed, the online rows become exactly what the new history
+        says. It never goes back: an instant before the last one changes nothing.
+
+        Args:
+            view: The view.
+            as_of: By default now.
+            actor: Who or what asked for it.
+            cause: The event that brought it about.
+
+        Raises:
+            FeatureFunctionError: The view's function fails or returns something unfit; the online rows stay.
+            LooksAheadError: It uses later rows; the online rows stay.
+            BackendUnavailableError: The store did not answer; the next call does it.
+        """
+        as_of = as_of or self._clock.now()
+        computed, version = self._compute(view), self.view_version(view)
+        key = view_key(view.name, version)
+        nothing = Materialisation(view=view.name, version=version, as_of=as_of, written=0, reason="")
+        known = self._written.get(key)
+        if known and known.source == computed.source and not _has_rows(computed.history, known.as_of, as_of):
+            self._written[key] = msgspec.structs.replace(known, as_of=max(known.as_of, as_of))
+            return nothing
+        # The database's write lock also keeps other processes from writing this view's rows at the same time.
+        with self._db.begin() as tx:
+            last = store.find_state(tx, key)
+            if last and (last.as_of > as_of or (last.as_of == as_of and last.source == computed.source)):
+                self._written[key] = last
+                return nothing
+            is_later = last is not None and last.source == computed.source
+            rows = computed.history.newest(as_of, after=last.as_of if last and is_later else None)
+            encoded = encode_rows(rows, view.keys, view.time, USABLE, computed.history.columns)
+            written = (self._online.write if is_later else self._online.replace)(key, encoded)
+            state = MaterialisationState(snapshot=computed.snapshot.id, source=computed.source, as_of=as_of)
+            now = self._clock.now()
+            store.put_state(tx, key, state, now)
+            if not is_later:
+                columns = computed.history.columns
+                store.put_columns(tx, key, name=view.name, version=version, columns=columns, now=now)
+            reason = "time" if is_later else "source" if last else "first"
+            self._journal.append(
+                tx,
+                "features.view.materialised",
+                f"view/{view.name}",
+                {
+                    "version": version,
+                    "snapshot": computed.snapshot.id,
+                    "as_of": format_instant(as_of),
+                    "written": written,
+                    "reason": reason,
+                },
+                event_time=as_of,
+                actor=actor,
+                cause=cause,
+            )
+        self._written[key] = state
+        return msgspec.structs.replace(nothing, written=written, reason=reason)
+
+    def read_online(
+        self, view: str, version: str, ttl: timedelta | None, keys: Sequence[Sequence[Any]], at: datetime
+    ) -> list[OnlineFeatures | None]:
+        """See `OnlineReader.read`."""
+        return self._reader.read(view, version, ttl, keys, at)
+
+    def complete(
+        self,
+        requests: Sequence[Mapping[str, Any]],
+        views: Sequence[ViewRef | tuple[str, str, timedelta | None, Sequence[str]]],
+        at: datetime,
+    ) -> Completed:
+        """See `OnlineReader.complete`."""
+        return self._reader.complete(requests, views, at)
+
+    def identify(self, plan: TrainingSetPlan, *, as_of: datetime, actor: str = "system") -> str:
+        """Return what a training set depends on besides the arguments of the call, as a digest.
+
+        ``as_of`` counts only through the snapshots: where it removes no row, the same content has the same identity.
+        """
+        snapshots = self._snapshots(plan, as_of, actor)
+        return digest_value(
+            [
+                "training_set/1",
+                {name: snapshot.id for name, snapshot in snapshots.items()},
+                {view.name: self.view_version(view) for view in plan.views},
+                {request.name: self.request_features_version(request) for request in plan.requests},
+                plan.rule,
+                {table.required_name: encode_rules(table.expectations).decode() for table in plan.tables},
+            ]
+        )
+
+    def build_training_set(self, plan: TrainingSetPlan, *, as_of: datetime, actor: str = "system") -> TrainingSet:
+        """Build a training set from what was known at an instant.
+
+        Args:
+            plan: What was asked for; see `plan_training_set`.
+            as_of: Nothing that became known later is used.
+            actor: Who or what asked for it.
+
+        Raises:
+            ExpectationsFailedError: A table breaks an expectation of severity ``fail``.
+            FlyballError: See `assemble` and `history`.
+        """
+        snapshots = self._snapshots(plan, as_of, actor)
+        kept: dict[str, pl.LazyFrame] = {}
+        quarantined: dict[str, int] = {}
+        for table in plan.tables:
+            name = table.required_name
+            rows = self._data.read(snapshots[name].id)
+            if table.expectations:
+                report = self._data.check(snapshots[name], table.expectations)
+                report.require_passed()
+                quarantined[name] = report.quarantined
+                rows = rows.filter(rows_to_keep(table.expectations, rows.collect_schema()))
+            kept[name] = rows
+        lineage = TrainingLineage(
+            spine=plan.spine.required_name,
+            snapshots={name: snapshot.id for name, snapshot in snapshots.items()},
+            views={view.name: self.view_version(view) for view in plan.views},
+            ttls={view.name: view.ttl for view in plan.views},
+            view_keys={view.name: view.keys for view in plan.views},
+            request_features={request.name: self.request_features_version(request) for request in plan.requests},
+            label_rule=plan.rule,
+            as_of=as_of,
+            since=plan.since,
+            quarantined={name: count for name, count in quarantined.items() if count},
+        )
+        return assemble(
+            plan,
+            spine=kept[plan.spine.required_name],
+            labels=kept[plan.label.table.required_name],
+            histories={view.name: self._compute(view).history for view in plan.views},
+            lineage=lineage,
+        )
+
+    def _snapshots(self, plan: TrainingSetPlan, as_of: datetime, actor: str) -> dict[str, Snapshot]:
+        return {table.required_name: self._data.snapshot(table, as_of=as_of, actor=actor) for table in plan.tables}
+
+    def _compute(self, view: FeatureView) -> _Computed:
+        key = view_key(view.name, self.view_version(view))
+        fingerprint = self._data.fingerprint(view.table)
+        found = self._computed.get(key)
+        if found is not None and found.fingerprint == fingerprint:
+            return found
+        snapshot = self._whole(view.table)
+        source = digest_value([snapshot.id, encode_rules(view.table.expectations).decode()])
+        if found is None or found.source != source:
+            rows = self._data.read(snapshot.id)
+            rows = rows.filter(rows_to_keep(view.table.expectations, rows.collect_schema()))
+            found = _Computed(fingerprint, source, snapshot, compute_history(view, rows))
+        found = msgspec.structs.replace(found, fingerprint=fingerprint)
+        self._computed.pop(key, None)
+        self._computed[key] = found
+        versions = [name for name in self._computed if name.startswith(f"{view.name}@")]
+        for oldest in versions[:-_KEPT_VERSIONS]:
+            del self._computed[oldest]
+        return found
+
+    def _whole(self, table: Table) -> Snapshot:
+        """Return the snapshot of all that a table's source holds, also what is not known yet in a replay."""
+        return self._data.snapshot(table, as_of=None)
+
+
+def _has_rows(history: ViewHistory, after: datetime, until: datetime) -> bool:
+    return history.count(until) > history.count(after)
