@@ -174,7 +174,7 @@ def _joined(
     assert plan.spine.time is not None
     columns = history.columns.names
     joined = join_arranged(
-        base.lazy().select(dict.fromkeys((*view.keys, plan.spine.time))),
+        base.lazy().select(*dict.fromkeys((*view.keys, plan.spine.time))),
         usable.lazy(),
         by=view.keys,
         time=plan.spine.time,

@@ -89,7 +89,7 @@ def check_rows_are_independent(functions: Sequence[RequestFeatures], rows: pl.Da
     """
     if rows.height < 2:
         return
-    some = list(range(0, rows.height, max(1, rows.height // _SAMPLE)))[:_SAMPLE][::-1]
+    some = list(range(0, rows.height, max(2, rows.height // _SAMPLE)))[:_SAMPLE][::-1]
     for function in functions:
         among_all = added_columns(function, rows)[some]
         alone = added_columns(function, rows[some])
