@@ -13,8 +13,11 @@ from flyball.core.durations import format_duration, parse_duration
 from flyball.core.errors import InvalidInputError
 
 ERROR_METRICS = frozenset(
-    "rmse mse mae mape smape wape medae max_error rmsle msle logloss log_loss brier error error_rate loss "
-    "pinball deviance fpr fnr false_positive_rate false_negative_rate hinge ece latency".split()
+    {
+        *("rmse", "mse", "mae", "medae", "mape", "smape", "wape", "rmsle", "msle", "max_error", "pinball", "deviance"),
+        *("logloss", "log_loss", "brier", "loss", "hinge", "ece", "error", "error_rate", "latency"),
+        *("fpr", "fnr", "false_positive_rate", "false_negative_rate"),
+    }
 )
 """Metrics of which less is better; of every other, more is."""
 
