@@ -141,4 +141,3 @@ def test_arranged_rows_rise_in_both_times(rows: list[Row]) -> None:
     for group in arranged.collect().partition_by("customer"):
         assert group["time"].is_sorted()
         assert group["__usable_from"].is_sorted()
-        assert group["__usable_from"].is_unique().all()

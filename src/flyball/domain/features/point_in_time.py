@@ -39,19 +39,20 @@ def arrange(rows: pl.LazyFrame, *, by: Sequence[str], time: str, known: str | No
     usable.
 
     Returns:
-        The rows' columns and `USABLE`, sorted by `USABLE`; no entity has two rows with the same one. In that order an
-        entity's times never fall, so the newest usable row is also the one that became usable last.
+        The rows' columns and `USABLE`, sorted by `USABLE`; of an entity's rows with the same one the last counts. In
+        that order an entity's times never fall, so the newest usable row is also the one that became usable last.
     """
-    keys = list(by)
-    usable = pl.col(time) if known is None else pl.max_horizontal(time, known)
-    present = pl.col(time).is_not_null() if known is None else pl.col(time, known).is_not_null()
-    tie_break = [time] if known is None else [time, known]
+    if known is None:
+        return (
+            rows.filter(pl.col(time).is_not_null())
+            .sort(time, maintain_order=True)
+            .with_columns(pl.col(time).alias(USABLE))
+        )
     return (
-        rows.filter(pl.all_horizontal(present))
-        .with_columns(usable.alias(USABLE))
-        .sort(USABLE, *tie_break, maintain_order=True)
-        .filter(pl.col(time) == pl.col(time).cum_max().over(keys))
-        .unique([*keys, USABLE], keep="last", maintain_order=True)
+        rows.filter(pl.all_horizontal(pl.col(time, known).is_not_null()))
+        .with_columns(pl.max_horizontal(time, known).alias(USABLE))
+        .sort(USABLE, time, known, maintain_order=True)
+        .filter(pl.col(time) == pl.col(time).cum_max().over(list(by)))
     )
 
 
@@ -79,6 +80,7 @@ def join_arranged(
         event_time: Also add the time of the feature row used, under this name.
     """
     keys = list(by)
+    # A backward asof join takes the last of the rows that are equal in the time and not later than asked for.
     features = arranged.select(
         *keys, USABLE, pl.col(feature_time).alias(_EVENT_TIME), *(pl.col(name) for name in columns)
     )

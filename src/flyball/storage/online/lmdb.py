@@ -6,6 +6,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -191,6 +192,7 @@ def _environment(path: Path, map_bytes: int) -> _Environment:
         return shared
 
 
+@lru_cache(maxsize=1_000)
 def _prefix(view: str) -> bytes:
     return hashlib.blake2b(view.encode(), digest_size=12).digest()
 
