@@ -1,0 +1,274 @@
+"""The path of a request, without any transport: route, check, complete, compute, log, answer."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from flyball.core.clock import Clock, monotonic_s
+from flyball.core.durations import from_us, to_us
+from flyball.core.errors import FlyballError, InvalidInputError
+from flyball.core.ids import IdSource
+from flyball.domain.data.reports import Violation
+from flyball.domain.predictions.labels import key_value
+from flyball.domain.predictions.log import PredictionLog
+from flyball.domain.predictions.records import NO_FIELDS, PredictionRecord, PredictionStatus, Reason
+from flyball.domain.serving.answers import Answer, FeatureUse, Problem, require_answered
+from flyball.domain.serving.fleet import Fleet, Line, NothingLiveError
+from flyball.domain.serving.loaded import LoadedVersion, OnlineFeatures
+from flyball.domain.serving.plan import ServingPlan, Variant
+from flyball.domain.serving.routing import pick_variant
+from flyball.domain.serving.scoring import ModelFailedError, Scored, score_rows, time_us
+
+Defer = Callable[[Callable[[], None]], None]
+"""Takes work to be done once the answer is out."""
+_LONGEST_REFUSED_BYTES = 16_000
+_log = logging.getLogger("flyball.serving")
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+class _Row(msgspec.Struct, kw_only=True):
+    """One row of a request on its way."""
+
+    request: Any
+    at: datetime
+    variant: Variant
+    scored: Scored = msgspec.field(default_factory=lambda: Scored(status=PredictionStatus.ERROR))
+    id: str = ""
+
+
+class DataPlane:
+    """Answers requests of all endpoints. Safe to call from several threads.
+
+    Args:
+        fleet: Who answers.
+        online: Stored features.
+        log: Is written before anything is answered.
+        clock: The present.
+        ids: Names predictions; one seeded alike makes a replay repeatable.
+    """
+
+    def __init__(
+        self, fleet: Fleet, online: OnlineFeatures, log: PredictionLog, clock: Clock, ids: IdSource | None = None
+    ) -> None:
+        self.fleet = fleet
+        self._online = online
+        self._prediction_log = log
+        self._clock = clock
+        self._ids = ids or IdSource(clock)
+
+    def predict(
+        self,
+        endpoint: str,
+        requests: Sequence[Any],
+        at: datetime | Sequence[datetime] | None = None,
+        *,
+        defer: Defer | None = None,
+    ) -> list[Answer]:
+        """Answer rows together; each is checked, routed and logged for itself, and one bad row spoils no other.
+
+        When this returns, every row is in the prediction log. A canary whose model fails is answered by the live
+        version, and its failure is logged.
+
+        Args:
+            endpoint: Who is asked.
+            requests: Field names and JSON values of each row; instants may be aware datetimes.
+            at: When each row, or all, was asked; now by default.
+            defer: Takes the work of shadows, so that they cost the caller no time; done before this returns by
+                default.
+
+        Returns:
+            One answer a row, in order; `Answer.status` tells whether it has a prediction.
+
+        Raises:
+            UnknownNameError: There is no such endpoint.
+            NothingLiveError: No version is live.
+            LogUnavailableError: The log cannot be written; nothing is answered.
+        """
+        started_s = monotonic_s()
+        line = self.fleet.line(endpoint)
+        live = _require_live(line)
+        times = _times(at, len(requests), self._clock)
+        rows = [
+            _Row(request=request, at=time, variant=self._route(line, live, request))
+            for request, time in zip(requests, times, strict=True)
+        ]
+        records = self._score_all(line, rows, started_s)
+        for row in rows:
+            row.id = self._ids.new()
+        latency_us = _share_of(started_s, len(rows))
+        records += [_record(line, row, latency_us) for row in rows]
+        self._prediction_log.append(endpoint, records)
+        if line.candidate is not None and line.plan.has_shadow:
+            shadowed = [row for row in rows if row.scored.status is PredictionStatus.OK]
+            if shadowed:
+                (defer or _now)(lambda: self._run_shadow(line, shadowed))
+        return [_answer(line, row) for row in rows]
+
+    def predict_one(self, endpoint: str, request: Any, at: datetime | None = None) -> Answer:
+        """Answer one row.
+
+        Raises:
+            RequestRefusedError: The request is not what the model asks for.
+            ModelFailedError: The model, or what it relies on, failed.
+        """
+        [answer] = self.predict(endpoint, [request], at)
+        reason = "; ".join(problem.message for problem in answer.errors)
+        return require_answered(answer, ModelFailedError(answer.model_version, reason))
+
+    def _route(self, line: Line, live: LoadedVersion, request: Any) -> Variant:
+        if line.plan.share <= 0.0 or line.candidate is None:
+            return Variant.LIVE
+        values = [key_value(request.get(name)) for name in live.sticky_keys] if isinstance(request, dict) else []
+        return pick_variant(line.plan, values if any(value is not None for value in values) else [self._ids.new()])
+
+    def _score_all(self, line: Line, rows: Sequence[_Row], started_s: float) -> list[PredictionRecord]:
+        """Score rows by their variants; return the records of canaries that failed and were answered otherwise."""
+        self._score(line, [row for row in rows if row.variant is Variant.LIVE], Variant.LIVE)
+        canaries = [row for row in rows if row.variant is Variant.CANARY]
+        self._score(line, canaries, Variant.CANARY)
+        failed = [row for row in canaries if row.scored.status is PredictionStatus.ERROR]
+        records = []
+        for row in failed:
+            row.id = self._ids.new()
+            records.append(_record(line, row, _share_of(started_s, len(rows))))
+            row.variant = Variant.LIVE
+        self._score(line, failed, Variant.LIVE)
+        return records
+
+    def _score(self, line: Line, rows: Sequence[_Row], variant: Variant) -> None:
+        loaded = line.live if variant is Variant.LIVE else line.candidate
+        if not rows or loaded is None:
+            return
+        requests, times = [row.request for row in rows], [row.at for row in rows]
+        for row, scored in zip(
+            rows, score_rows(loaded, self._online, requests, times, line.served.on_violation), strict=True
+        ):
+            row.scored = scored
+
+    def _run_shadow(self, line: Line, answered: Sequence[_Row]) -> None:
+        """Compute and log what the candidate would have answered; nothing of it reaches the caller."""
+        started_s = monotonic_s()
+        rows = [_Row(request=row.request, at=row.at, variant=Variant.SHADOW) for row in answered]
+        self._score(line, rows, Variant.SHADOW)
+        latency_us = _share_of(started_s, len(rows))
+        records = []
+        for row, original in zip(rows, answered, strict=True):
+            row.id = self._ids.new()
+            records.append(_record(line, row, latency_us, shadow_of=original.id))
+        try:
+            self._prediction_log.append(line.served.name, records)
+        except FlyballError as error:
+            _log.warning("%d shadow predictions of %s are lost: %s", len(records), line.served.name, error.message)
+
+
+def _now(work: Callable[[], None]) -> None:
+    work()
+
+
+def _require_live(line: Line) -> LoadedVersion:
+    if line.live is not None:
+        return line.live
+    raise line.problem or NothingLiveError(line.served.name, line.served.model)
+
+
+def _times(at: datetime | Sequence[datetime] | None, count: int, clock: Clock) -> Sequence[datetime]:
+    if at is None or isinstance(at, datetime):
+        return [at or clock.now()] * count
+    if len(at) != count:
+        raise InvalidInputError(f"{len(at)} times were given for {count} requests")
+    return at
+
+
+def _share_of(started_s: float, rows: int) -> int:
+    return int((monotonic_s() - started_s) * 1_000_000 / max(1, rows))
+
+
+def _version(plan: ServingPlan, variant: Variant) -> str:
+    return (plan.live if variant is Variant.LIVE else plan.candidate) or ""
+
+
+def _record(line: Line, row: _Row, latency_us: int, shadow_of: str | None = None) -> PredictionRecord:
+    scored, plan = row.scored, line.plan
+    return PredictionRecord(
+        id=row.id,
+        endpoint=plan.endpoint,
+        at_us=to_us(row.at),
+        variant=row.variant.value,
+        version=_version(plan, row.variant),
+        status=scored.status,
+        entity=scored.entity,
+        key=scored.key,
+        time_us=time_us(scored),
+        request=_logged_request(row.request, scored.status),
+        features=scored.features,
+        views=scored.views,
+        prediction=scored.prediction,
+        scores=scored.scores,
+        reasons=_reasons(scored),
+        latency_us=latency_us,
+        stage=plan.stage,
+        rollout=plan.rollout,
+        shadow_of=shadow_of,
+    )
+
+
+def _logged_request(request: Any, status: PredictionStatus) -> msgspec.Raw:
+    try:
+        text = _encode(request) if isinstance(request, dict) else b"{}"
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return NO_FIELDS
+    # Nobody may fill the log with requests that are not even answered.
+    if status is PredictionStatus.REFUSED and len(text) > _LONGEST_REFUSED_BYTES:
+        return NO_FIELDS
+    return msgspec.Raw(text)
+
+
+def _reasons(scored: Scored) -> list[Reason]:
+    reasons = [
+        Reason(column=violation.column, rule=violation.rule, message=violation.message)
+        for violation in scored.violations
+    ]
+    if scored.failure is not None:
+        reasons.append(Reason(column="", rule=scored.failure.code, message=scored.failure.message))
+    return reasons
+
+
+def _answer(line: Line, row: _Row) -> Answer:
+    scored = row.scored
+    loaded = line.live if row.variant is Variant.LIVE else line.candidate
+    is_ok = scored.status is PredictionStatus.OK
+    classes = loaded.signature.classes if loaded is not None else ()
+    prediction: Any = scored.prediction
+    scores = None
+    if is_ok and scored.scores is not None and scored.prediction is not None:
+        labels = classes or tuple(range(len(scored.scores)))
+        prediction = labels[int(scored.prediction)]
+        scores = {str(label): score for label, score in zip(labels, scored.scores, strict=True)}
+    problems = [Problem(field=found.column, rule=found.rule, message=found.message) for found in _shown(scored)]
+    return Answer(
+        prediction=prediction,
+        prediction_id=row.id,
+        model_version=_version(line.plan, row.variant),
+        variant=row.variant.value,
+        endpoint=line.plan.endpoint,
+        features={
+            name: FeatureUse(
+                version=use.version, event_time=None if use.event_time_us is None else from_us(use.event_time_us)
+            )
+            for name, use in scored.views.items()
+        },
+        status=scored.status.value,
+        scores=scores,
+        errors=[] if is_ok else problems,
+        warnings=problems if is_ok else [],
+    )
+
+
+def _shown(scored: Scored) -> list[Violation]:
+    if scored.failure is None:
+        return scored.violations
+    failure = Violation(column="", rule=scored.failure.code, severity="fail", message=scored.failure.message)
+    return [*scored.violations, failure]

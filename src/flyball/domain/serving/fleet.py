@@ -1,0 +1,214 @@
+"""Which versions are in memory and who answers at each endpoint; swapped as a whole, so no request sees a half."""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from flyball.core.clock import monotonic_s
+from flyball.core.errors import ConflictError, FlyballError, UnknownNameError
+from flyball.domain.journal.service import Journal
+from flyball.domain.registry.versions import ModelVersion
+from flyball.domain.serving.loaded import LoadedVersion, Loader
+from flyball.domain.serving.plan import ServingPlan, plan_serving
+from flyball.domain.serving.rollouts import Rollout
+from flyball.storage.db import Database
+
+UNLOADABLE = "serving.version.unloadable"
+"""The event that tells that a version on its way to live could not be loaded."""
+KEPT_LOADED = 3
+_log = logging.getLogger("flyball.serving")
+
+
+class ServedEndpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What the data plane needs to know of an endpoint.
+
+    Attributes:
+        name: In addresses.
+        model: The model's name in the registry.
+        on_violation: What becomes of a request that breaks an expectation of severity ``fail``.
+    """
+
+    name: str
+    model: str
+    on_violation: Literal["refuse", "quarantine"] = "refuse"
+
+
+class Champions(Protocol):
+    """Tells which version of a model is live; the registry does."""
+
+    def champion(self, model: str) -> ModelVersion | None:
+        """Return the version, or None before the first one."""
+        ...
+
+
+class Rollouts(Protocol):
+    """Tells which rollout is under way; `RolloutService` does."""
+
+    def find_running(self, endpoint: str) -> Rollout | None:
+        """Return the rollout, or None."""
+        ...
+
+
+class NothingLiveError(ConflictError):
+    """No version of the endpoint's model has gone live yet."""
+
+    code = "serving/nothing-live"
+
+    def __init__(self, endpoint: str, model: str) -> None:
+        super().__init__(
+            f"no version of {model!r} is live, so {endpoint!r} cannot answer",
+            hint="Train one with: flyball run PIPELINE; flyball status tells what it waits for.",
+        )
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint as it answers now.
+
+    Attributes:
+        served: The endpoint.
+        plan: Who answers.
+        live: The live version; None when there is none, or when it could not be loaded.
+        candidate: The version on its way to live.
+        problem: Why the plan could not be followed in full.
+    """
+
+    served: ServedEndpoint
+    plan: ServingPlan
+    live: LoadedVersion | None = None
+    candidate: LoadedVersion | None = None
+    problem: FlyballError | None = None
+
+
+class Fleet:
+    """Follows the journal, loads versions and swaps them in. Safe to call from several threads.
+
+    The last versions stay loaded, so that going back to one is instant.
+
+    Args:
+        endpoints: What is served.
+        champions: Tells the live versions.
+        rollouts: Tells the candidates.
+        loader: Loads versions.
+        db: Where the journal is written to.
+        journal: Tells that something changed; is told of versions that cannot be loaded.
+        check_every_s: How often `current` looks for changes itself; None leaves it to calls of `refresh`.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[ServedEndpoint],
+        *,
+        champions: Champions,
+        rollouts: Rollouts,
+        loader: Loader,
+        db: Database,
+        journal: Journal,
+        check_every_s: float | None = 0.1,
+    ) -> None:
+        self._endpoints = {served.name: served for served in endpoints}
+        self._champions = champions
+        self._rollouts = rollouts
+        self._loader = loader
+        self._db = db
+        self._journal = journal
+        self._check_every_s = check_every_s
+        self._checked_at_s = -float("inf")
+        self._head = -1
+        self._lines: Mapping[str, Line] = {}
+        self._loaded: dict[str, LoadedVersion] = {}
+        self._failed: dict[str, FlyballError] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def lines(self) -> Mapping[str, Line]:
+        """All endpoints as they answer now, without looking for changes."""
+        return self._lines
+
+    def line(self, endpoint: str) -> Line:
+        """Return an endpoint as it answers now.
+
+        Raises:
+            UnknownNameError: There is no such endpoint.
+        """
+        if self._check_every_s is not None and monotonic_s() - self._checked_at_s >= self._check_every_s:
+            self.refresh()
+        line = self._lines.get(endpoint)
+        if line is None:
+            raise UnknownNameError("endpoint", endpoint, self._endpoints)
+        return line
+
+    def refresh(self) -> bool:
+        """Look for changes, with one small query; load what is new and swap it in.
+
+        Returns:
+            Whether anything was looked at anew; False also while another thread is at it.
+        """
+        if not self._lock.acquire(blocking=not self._lines):
+            return False
+        try:
+            self._checked_at_s = monotonic_s()
+            head = self._journal.head()
+            if head == self._head:
+                return False
+            self._lines = {name: self._make_line(served) for name, served in self._endpoints.items()}
+            self._head = head
+            self._forget_old()
+            return True
+        finally:
+            self._lock.release()
+
+    def _make_line(self, served: ServedEndpoint) -> Line:
+        champion = self._champions.champion(served.model)
+        rollout = self._rollouts.find_running(served.name)
+        plan = plan_serving(served.name, served.model, None if champion is None else str(champion.ref), rollout)
+        before = self._lines.get(served.name)
+        if plan.live is None:
+            return Line(served=served, plan=plan, problem=NothingLiveError(served.name, served.model))
+        try:
+            live = self._load(plan.live)
+        except FlyballError as error:
+            if before is None or before.live is None:
+                return Line(served=served, plan=plan, problem=error)
+            # Better the version of a moment ago than none: whoever watches is told.
+            kept = ServingPlan(endpoint=served.name, model=served.model, live=before.live.ref)
+            return Line(served=served, plan=kept, live=before.live, problem=error)
+        if plan.candidate is None:
+            return Line(served=served, plan=plan, live=live)
+        try:
+            return Line(served=served, plan=plan, live=live, candidate=self._load(plan.candidate))
+        except FlyballError as error:
+            alone = ServingPlan(endpoint=served.name, model=served.model, live=plan.live)
+            return Line(served=served, plan=alone, live=live, problem=error)
+
+    def _load(self, ref: str) -> LoadedVersion:
+        found = self._loaded.pop(ref, None)
+        if found is None:
+            try:
+                found = self._loader.load(ref)
+            except FlyballError as error:
+                self._tell_unloadable(ref, error)
+                raise
+        self._failed.pop(ref, None)
+        # The one used last is at the end; those in front leave first.
+        self._loaded[ref] = found
+        return found
+
+    def _tell_unloadable(self, ref: str, error: FlyballError) -> None:
+        known = self._failed.get(ref)
+        if known is not None and known.message == error.message:
+            return
+        self._failed[ref] = error
+        _log.warning("%s cannot be loaded: %s", ref, error.message)
+        with self._db.begin() as tx:
+            data = {"version": ref, "code": error.code, "reason": error.message}
+            self._journal.append(tx, UNLOADABLE, f"version/{ref}", data, actor="gateway")
+
+    def _forget_old(self) -> None:
+        used = {version.ref for line in self._lines.values() for version in (line.live, line.candidate) if version}
+        spare = [ref for ref in self._loaded if ref not in used]
+        room = max(0, KEPT_LOADED * max(1, len(self._lines)) - len(used))
+        for ref in spare[: max(0, len(spare) - room)]:
+            del self._loaded[ref]

@@ -1,0 +1,197 @@
+"""From a request's fields to a prediction, many rows at a time: check, complete, compute. Logs and routes nothing."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+import polars as pl
+
+from flyball.core.durations import to_us
+from flyball.core.errors import BackendError, FlyballError
+from flyball.domain.data.reports import Violation
+from flyball.domain.data.schemas import Schema
+from flyball.domain.features.requests import add_request_features
+from flyball.domain.predictions.labels import key_value
+from flyball.domain.predictions.records import NO_FIELDS, PredictionStatus, ViewUse
+from flyball.domain.serving.loaded import LoadedVersion, OnlineFeatures
+
+OnViolation = Literal["refuse", "quarantine"]
+_FEW_ROWS = 32
+_log = logging.getLogger("flyball.serving")
+_encode = msgspec.json.Encoder().encode
+
+
+class ModelFailedError(BackendError):
+    """A model, or a feature function that it relies on, raised or gave no number."""
+
+    code = "serving/model-failed"
+
+    def __init__(self, ref: str, reason: str) -> None:
+        super().__init__(
+            f"the model {ref} could not predict: {reason}",
+            hint="Go back to the version before with: flyball rollback ENDPOINT",
+        )
+
+
+class Scored(msgspec.Struct, kw_only=True):
+    """What became of one row.
+
+    Attributes:
+        status: Whether there is a prediction, and if not, why.
+        violations: What is wrong with the row, or warned of.
+        failure: Why the model gave nothing, where it should have.
+        prediction: The value, the positive class's probability, or the number of the likeliest class.
+        scores: Each class's probability, where there are more than two.
+        features: The model's inputs, as a JSON object.
+        views: The stored features used.
+        entity: The entity's key columns.
+        key: The row's own key columns.
+        time: The instant the row is about.
+    """
+
+    status: PredictionStatus
+    violations: list[Violation] = []
+    failure: FlyballError | None = None
+    prediction: float | None = None
+    scores: list[float] | None = None
+    features: msgspec.Raw = NO_FIELDS
+    views: dict[str, ViewUse] = {}
+    entity: dict[str, Any] = {}
+    key: dict[str, Any] = {}
+    time: datetime | None = None
+
+
+def score_rows(
+    loaded: LoadedVersion,
+    online: OnlineFeatures,
+    rows: Sequence[Any],
+    at: Sequence[datetime],
+    on_violation: OnViolation = "refuse",
+) -> list[Scored]:
+    """Check rows and predict those that are right, in their order.
+
+    A model that raises, or gives NaN, makes its rows `PredictionStatus.ERROR`; nothing is raised for them.
+
+    Args:
+        loaded: The version that answers.
+        online: Where stored features are.
+        rows: Field names and JSON values of each request.
+        at: When each row was asked; its own time where it does not carry one.
+        on_violation: What becomes of a row that breaks an expectation of severity ``fail``.
+    """
+    results = [_check(loaded, row, on_violation) for row in rows]
+    good = [number for number, result in enumerate(results) if result.status is PredictionStatus.OK]
+    if good:
+        chosen = [results[number] for number in good]
+        try:
+            _predict(loaded, online, [rows[number] for number in good], [at[number] for number in good], chosen)
+        except FlyballError as error:
+            _fail(chosen, error)
+        except Exception as error:  # noqa: BLE001 - the model's and the project's own code runs here
+            _log.warning("%s failed", loaded.ref, exc_info=True)
+            _fail(chosen, ModelFailedError(loaded.ref, f"{type(error).__name__}: {error}"))
+    return results
+
+
+def _check(loaded: LoadedVersion, row: Any, on_violation: OnViolation) -> Scored:
+    if not isinstance(row, Mapping):
+        message = f"a row must be an object of fields, but {type(row).__name__} was given"
+        wrong = Violation(column="", rule="type", severity="fail", message=message)
+        return Scored(status=PredictionStatus.REFUSED, violations=[wrong])
+    violations = loaded.request.check(row)
+    if violations:
+        return Scored(status=PredictionStatus.REFUSED, violations=violations)
+    violations = loaded.check_row(row)
+    severities = {violation.severity for violation in violations}
+    status = PredictionStatus.OK
+    if "fail" in severities and on_violation == "refuse":
+        status = PredictionStatus.REFUSED
+    elif "fail" in severities or "quarantine" in severities:
+        status = PredictionStatus.QUARANTINED
+    return Scored(status=status, violations=violations)
+
+
+def _predict(
+    loaded: LoadedVersion,
+    online: OnlineFeatures,
+    rows: Sequence[Mapping[str, Any]],
+    at: Sequence[datetime],
+    results: Sequence[Scored],
+) -> None:
+    """Fill in the results of right rows."""
+    if loaded.time is not None:
+        name = loaded.time
+        rows = [row if row.get(name) is not None else {**row, name: now} for row, now in zip(rows, at, strict=True)]
+    fields = loaded.request.schema.frame(rows)
+    times = fields[loaded.time].to_list() if loaded.time is not None else list(at)
+    _describe(loaded, fields, times, results)
+    frames = [fields]
+    if loaded.views:
+        completed = online.complete(fields, loaded.views, times)
+        frames.append(completed.features)
+        for result, used in zip(results, completed.used, strict=True):
+            result.views = used
+    if loaded.request_features:
+        frames.append(add_request_features(loaded.request_features, fields))
+    inputs = _select_inputs(loaded.signature.features, frames, len(rows))
+    for result, text in zip(results, _json_rows(inputs), strict=True):
+        result.features = msgspec.Raw(text)
+    _take_output(loaded, loaded.predictor.predict(inputs), results)
+
+
+def _describe(
+    loaded: LoadedVersion, fields: pl.DataFrame, times: Sequence[datetime], results: Sequence[Scored]
+) -> None:
+    names = [*loaded.entity, *loaded.key]
+    columns = {name: [key_value(value) for value in fields[name].to_list()] for name in names}
+    for number, (result, time) in enumerate(zip(results, times, strict=True)):
+        result.time = time
+        result.entity = {name: columns[name][number] for name in loaded.entity}
+        result.key = {name: columns[name][number] for name in loaded.key}
+
+
+def _select_inputs(features: Schema, frames: Sequence[pl.DataFrame], height: int) -> pl.DataFrame:
+    """Return the model's inputs; a feature that nobody gives is null, as it is for an entity never seen."""
+    dtypes = features.to_polars()
+    origin = {name: frame for frame in reversed(frames) for name in frame.columns}
+    return pl.DataFrame(
+        [
+            origin[name][name] if name in origin else pl.Series(name, [None] * height, dtype=dtype)
+            for name, dtype in dtypes.items()
+        ]
+    )
+
+
+def _json_rows(frame: pl.DataFrame) -> list[bytes]:
+    # Writing many rows at once is far quicker for each; for a few rows its start takes longer than they do.
+    if frame.height <= _FEW_ROWS or not frame.width:
+        return [_encode(row) for row in frame.iter_rows(named=True)] if frame.width else [b"{}"] * frame.height
+    return frame.write_ndjson().encode().split(b"\n")[: frame.height]
+
+
+def _take_output(loaded: LoadedVersion, output: Any, results: Sequence[Scored]) -> None:
+    values = output.tolist()
+    if len(values) != len(results):
+        raise ModelFailedError(loaded.ref, f"it returned {len(values)} predictions for {len(results)} rows")
+    for result, value in zip(results, values, strict=True):
+        scores = [float(score) for score in value] if isinstance(value, list) else None
+        number = float(scores.index(max(scores))) if scores else float(value)
+        if math.isfinite(number) and all(math.isfinite(score) for score in scores or ()):
+            result.prediction, result.scores = number, scores
+        else:
+            _fail([result], ModelFailedError(loaded.ref, f"it gave {number} as a prediction"))
+
+
+def _fail(results: Sequence[Scored], error: FlyballError) -> None:
+    for result in results:
+        result.status = PredictionStatus.ERROR
+        result.failure = error
+        result.prediction, result.scores = None, None
+
+
+def time_us(result: Scored) -> int | None:
+    """Return the instant that a row is about, in microseconds."""
+    return None if result.time is None else to_us(result.time)

@@ -1,0 +1,173 @@
+"""A data plane with everything real but the registry and the models."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from flyball.core.clock import SimulatedClock
+from flyball.core.durations import to_us
+from flyball.core.errors import BackendError, NotFoundError
+from flyball.core.ids import IdSource
+from flyball.domain.data.expectations import ColumnRules, column, flatten
+from flyball.domain.data.requests import RequestSchema
+from flyball.domain.data.row_checks import compile_row
+from flyball.domain.data.schemas import Field, Schema
+from flyball.domain.data.tables import Table
+from flyball.domain.features.training_sets import ViewRef
+from flyball.domain.features.views import RequestFeatures
+from flyball.domain.journal.service import Journal
+from flyball.domain.predictions.records import ViewUse
+from flyball.domain.predictions.service import PredictionService
+from flyball.domain.registry.signatures import Signature
+from flyball.domain.registry.versions import ModelVersion, Status, parse_ref
+from flyball.domain.serving.data_plane import DataPlane
+from flyball.domain.serving.fleet import Fleet, ServedEndpoint
+from flyball.domain.serving.loaded import Completed, LoadedVersion
+from flyball.domain.serving.service import RolloutService
+from flyball.storage.db import Database
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+REQUEST = {"customer_id": 1, "income": 1000.0, "term": 12, "applied_at": None}
+_APPLICATIONS = Table("applications.csv", name="applications")
+
+
+class FakePredictor:
+    def __init__(self, output: Callable[[pl.DataFrame], Any]) -> None:
+        self._output = output
+
+    def predict(self, frame: pl.DataFrame) -> Any:
+        return np.asarray(self._output(frame))
+
+
+class FakeOnlineFeatures:
+    """Knows customers 1 to 9."""
+
+    def complete(self, rows: pl.DataFrame, views: Sequence[ViewRef], at: Sequence[datetime]) -> Completed:
+        known = [customer < 10 for customer in rows["customer_id"]]
+        late = [float(customer) if found else None for customer, found in zip(rows["customer_id"], known, strict=True)]
+        used = [
+            {
+                view.name: ViewUse(version=view.version, event_time_us=to_us(at[n]) - 5 if found else None)
+                for view in views
+            }
+            for n, found in enumerate(known)
+        ]
+        return Completed(features=pl.DataFrame({"late": pl.Series(late, dtype=pl.Float64)}), used=used)
+
+
+def burden(rows: pl.LazyFrame) -> pl.LazyFrame:
+    return rows.with_columns(burden=pl.col("income") / pl.col("term"))
+
+
+def fixed(value: float) -> Callable[[pl.DataFrame], Any]:
+    return lambda frame: np.full(frame.height, value)
+
+
+def make_version(
+    ref: str,
+    output: Callable[[pl.DataFrame], Any],
+    *expectations: ColumnRules,
+    classes: tuple[Any, ...] = (False, True),
+) -> LoadedVersion:
+    fields = [
+        Field(name="customer_id", dtype="int", nullable=False),
+        Field(name="income", dtype="float", nullable=False),
+        Field(name="term", dtype="int", nullable=False),
+        Field(name="applied_at", dtype="datetime"),
+    ]
+    names = ("income", "term", "late", "burden")
+    return LoadedVersion(
+        ref=ref,
+        predictor=FakePredictor(output),
+        signature=Signature(
+            features=Schema(tuple(Field(name=n, dtype="int" if n == "term" else "float") for n in names)),
+            task="binary" if len(classes) == 2 else "multiclass",
+            label="defaulted",
+            label_dtype="bool",
+            classes=classes,
+        ),
+        request=RequestSchema(Schema(tuple(fields)), optional=["applied_at"]),
+        check_row=compile_row(flatten(expectations or (column("income").between(0, 1e6),), of="applications")),
+        entity=("customer_id",),
+        time="applied_at",
+        views=(ViewRef("payments", "v1", timedelta(days=1), ("customer_id",)),),
+        request_features=(RequestFeatures("burden", _APPLICATIONS, burden),),
+    )
+
+
+class House:
+    """Everything that a data plane needs, wired to folders of a test."""
+
+    def __init__(self, root: Path, **endpoint: Any) -> None:
+        self.clock = SimulatedClock(START)
+        self.db = Database(f"sqlite:///{root / 'flyball.db'}")
+        self.journal = Journal(self.db, self.clock)
+        self.predictions = PredictionService(self.db, self.journal, self.clock, root / "predictions")
+        self.rollouts = RolloutService(self.db, self.journal, self.clock)
+        self.versions: dict[str, LoadedVersion] = {}
+        self.loads: list[str] = []
+        self.live: str | None = None
+        served = ServedEndpoint(**({"name": "credit", "model": "m"} | endpoint))
+        self.fleet = Fleet(
+            [served],
+            champions=self,
+            rollouts=self.rollouts,
+            loader=self,
+            db=self.db,
+            journal=self.journal,
+            check_every_s=0,
+        )
+        self.plane = DataPlane(self.fleet, FakeOnlineFeatures(), self.predictions.log, self.clock, IdSource(self.clock))
+
+    def add(self, number: int, output: Callable[[pl.DataFrame], Any], *rules: ColumnRules, **changes: Any) -> str:
+        ref = f"m/{number}"
+        self.versions[ref] = make_version(ref, output, *rules, **changes)
+        return ref
+
+    def go_live(self, ref: str) -> None:
+        self.live = ref
+        with self.db.begin() as tx:
+            self.journal.append(tx, "registry.alias.moved", "model/m", {"to": ref})
+
+    def champion(self, model: str) -> ModelVersion | None:
+        if self.live is None:
+            return None
+        name, number = parse_ref(self.live)
+        return ModelVersion(
+            model=name, number=number, status=Status.APPROVED, package_digest="", metrics={}, created_at=START
+        )
+
+    def load(self, ref: str) -> LoadedVersion:
+        self.loads.append(ref)
+        if ref not in self.versions:
+            raise NotFoundError(f"no version {ref}")
+        return self.versions[ref]
+
+    def start(self, candidate: str, *stages: Any) -> None:
+        self.rollouts.start("credit", model="m", candidate=candidate, champion=self.live, stages=stages)
+
+    def sealed(self) -> pl.DataFrame:
+        self.predictions.log.rotate()
+        self.predictions.seal()
+        return self.predictions.scan("credit").collect()
+
+
+def breaks(message: str) -> Callable[[pl.DataFrame], Any]:
+    def output(_frame: pl.DataFrame) -> Any:
+        raise ValueError(message)
+
+    return output
+
+
+class DamagedError(BackendError):
+    code = "test/damaged"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
