@@ -1,0 +1,336 @@
+"""From a table's source to stored content, and from stored content back to rows."""
+
+import base64
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import polars as pl
+
+from flyball.core.durations import to_us
+from flyball.core.encoding import to_plain
+from flyball.core.files import DiskFullError, sync_folder
+from flyball.core.hashing import digest_value
+from flyball.domain.data.code import identify_code
+from flyball.domain.data.instants import is_instant_dtype, plan_instants, to_utc
+from flyball.domain.data.schemas import Schema
+from flyball.domain.data.snapshots import (
+    ColumnMissingError,
+    Content,
+    PrepareFailedError,
+    SnapshotFile,
+    SourceChangedError,
+    TableEmptyError,
+)
+from flyball.domain.data.tables import Table
+from flyball.storage.blobs import LocalBlobStore
+from flyball.storage.tables.csv import first_line, scan_csv
+from flyball.storage.tables.delta import open_delta, scan_delta
+from flyball.storage.tables.parquet import scan_parquet, with_partitions
+from flyball.storage.tables.sources import (
+    DataFile,
+    Kind,
+    SourceMissingError,
+    SourceUnreadableError,
+    find_kind,
+    list_files,
+    stat_token,
+)
+
+CheckSchema = Callable[[Schema], None]
+
+
+class Source(NamedTuple):
+    """Where a table's rows come from, resolved at one moment.
+
+    Attributes:
+        table: The declaration.
+        path: The source, absolute.
+        kind: Its format.
+        files: Its files; of a Delta table those that are active.
+        digests: The digest of each file.
+        tokens: The state of each file before it was digested.
+        schema: All columns of a Delta table.
+        version: The version of a Delta table whose rows only a Delta reader can tell.
+    """
+
+    table: Table
+    path: Path
+    kind: Kind
+    files: list[DataFile]
+    digests: list[str]
+    tokens: list[str]
+    schema: pl.Schema | None = None
+    version: int | None = None
+
+
+def open_source(table: Table, root: Path, digest_files: Callable[[list[Path]], list[str]]) -> Source:
+    """Resolve a table's source.
+
+    Args:
+        table: The declaration.
+        root: The project's folder.
+        digest_files: Returns the digests of files.
+
+    Raises:
+        SourceMissingError: There is nothing.
+        SourceUnreadableError: A Delta log is damaged.
+        InvalidInputError: It has no known format.
+    """
+    path = root / Path(table.source).expanduser()
+    kind, schema, version = find_kind(path, table.label), None, None
+    if kind == "delta":
+        found = open_delta(path, what=table.label)
+        schema, version = found.schema, None if found.is_plain else found.version
+        files = found.files
+        if not found.is_plain:
+            files = [DataFile(file, {}) for file in list_files(path, "parquet", table.label)]
+    else:
+        paths = list_files(path, kind, table.label)
+        base = path if path.is_dir() else path.parent
+        files = with_partitions(paths, base) if kind == "parquet" else [DataFile(file, {}) for file in paths]
+    try:
+        tokens = [stat_token(file.path) for file in files]
+        digests = digest_files([file.path for file in files])
+    except FileNotFoundError as error:
+        raise SourceMissingError(table.label, path, "a file was removed while it was read") from error
+    return Source(table, path, kind, files, digests, tokens, schema, version)
+
+
+def declaration_digest(table: Table, root: Path, digest_file: Callable[[Path], str]) -> str:
+    """Return the identity of how a table's bytes become rows: formats, times and the code of ``prepare``."""
+    code = identify_code(table.prepare, root, digest=digest_file).digest if table.prepare else ""
+    return digest_value([table.time, table.known, table.time_format, list(table.nulls), code])
+
+
+def content_id(source: Source, declaration: str) -> str:
+    """Return the identity of a source's rows."""
+    files = [[digest, to_plain(file.partition)] for digest, file in zip(source.digests, source.files, strict=True)]
+    columns = [] if source.schema is None else [[name, str(dtype)] for name, dtype in source.schema.items()]
+    return digest_value([source.kind, files, columns, source.version, declaration])
+
+
+def store_content(source: Source, id_: str, blobs: LocalBlobStore, check_schema: CheckSchema) -> Content:
+    """Read a source once, check it, and store its bytes.
+
+    Args:
+        source: What to read.
+        id_: The content's identity.
+        blobs: Where the bytes go.
+        check_schema: Raises if the columns are not welcome; called before anything is stored.
+
+    Raises:
+        SourceUnreadableError: A file is cut off or corrupt.
+        SourceChangedError: A file was written to meanwhile.
+        ColumnMissingError: A key, time or known column is missing.
+        TableEmptyError: There are no rows.
+        InvalidInputError: A column's type is unknown, an instant cannot be read, or files differ in their columns.
+    """
+    frame = _scan(source)
+    if _is_stored_as_it_lies(source, frame.collect_schema()):
+        content = _describe(source, id_, frame)
+        check_schema(content.schema)
+        files, arrow_schema = _copy_files(source, blobs), "" if source.schema is None else _to_text(source.schema)
+        return msgspec.structs.replace(content, files=files, arrow_schema=arrow_schema)
+    with _converted(source, frame, blobs) as path:
+        content = _describe(source, id_, pl.scan_parquet([path], glob=False, hive_partitioning=False))
+        check_schema(content.schema)
+        size_bytes = path.stat().st_size
+        digest = blobs.adopt(path)
+        sync_folder(blobs.path(digest).parent)
+    file = SnapshotFile(digest=digest, size_bytes=size_bytes, rows=content.rows)
+    return msgspec.structs.replace(content, files=(file,), stored="converted")
+
+
+def _copy_files(source: Source, blobs: LocalBlobStore) -> tuple[SnapshotFile, ...]:
+    copies = []
+    for file, digest in zip(source.files, source.digests, strict=True):
+        stored = digest if blobs.has(digest) else blobs.put_file(file.path)
+        if stored != digest:
+            raise SourceChangedError(source.table.label, str(source.path))
+        place = blobs.path(digest)
+        rows = pl.scan_parquet([place], glob=False).select(pl.len()).collect().item()
+        partition = {name: to_plain(value) for name, value in file.partition.items()}
+        copies.append(SnapshotFile(digest=digest, size_bytes=place.stat().st_size, rows=rows, partition=partition))
+    _require_unchanged(source)
+    return tuple(copies)
+
+
+def _require_unchanged(source: Source) -> None:
+    try:
+        is_same = [stat_token(file.path) for file in source.files] == source.tokens
+    except FileNotFoundError:
+        is_same = False
+    if not is_same:
+        raise SourceChangedError(source.table.label, str(source.path))
+
+
+def read_content(content: Content, blobs: LocalBlobStore) -> pl.LazyFrame:
+    """Return all rows of a content, in stored order, with instants in UTC.
+
+    Raises:
+        NotFoundError: Stored bytes are gone.
+    """
+    files = [DataFile(blobs.path(file.digest), file.partition) for file in content.files]
+    schema = None
+    if content.arrow_schema:
+        schema = pl.read_ipc(base64.b64decode(content.arrow_schema)).schema
+    return _in_utc(scan_parquet(files, what="snapshot", schema=schema, checked=True), content.instants)
+
+
+def _scan(source: Source) -> pl.LazyFrame:
+    table = source.table
+    if source.kind == "csv":
+        frame = scan_csv([file.path for file in source.files], nulls=table.nulls, what=table.label)
+    elif source.version is not None:
+        frame = scan_delta(source.path, source.version)
+    elif not source.files:
+        raise TableEmptyError(table.label, table.source)
+    else:
+        frame = scan_parquet(source.files, what=table.label, schema=source.schema)
+    frame = _prepare(table, frame)
+    columns = frame.collect_schema().names()
+    for column, part in table.required_columns.items():
+        if column not in columns:
+            raise ColumnMissingError(table.label, part, column, columns)
+    return frame
+
+
+def _prepare(table: Table, frame: pl.LazyFrame) -> pl.LazyFrame:
+    if table.prepare is None:
+        return frame
+    try:
+        prepared: object = table.prepare(frame)
+        if isinstance(prepared, pl.DataFrame):
+            prepared = prepared.lazy()
+        if not isinstance(prepared, pl.LazyFrame):
+            raise PrepareFailedError(table.label, f"it returned {type(prepared).__name__}, not a LazyFrame")
+        prepared.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        raise PrepareFailedError(table.label, first_line(error)) from error
+    return prepared
+
+
+def _is_stored_as_it_lies(source: Source, schema: pl.Schema) -> bool:
+    if source.kind == "csv" or source.version is not None or source.table.prepare is not None:
+        return False
+    return all(is_instant_dtype(schema[column]) for column in _instants(source.table))
+
+
+def _instants(table: Table) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(column for column in (table.time, table.known) if column))
+
+
+def _in_utc(frame: pl.LazyFrame, instants: tuple[str, ...]) -> pl.LazyFrame:
+    if not instants:
+        return frame
+    schema = frame.collect_schema()
+    return frame.with_columns(to_utc(column, schema[column]) for column in instants)
+
+
+@contextmanager
+def _converted(source: Source, frame: pl.LazyFrame, blobs: LocalBlobStore) -> Iterator[Path]:
+    """Write a frame as one Parquet file that is gone at the end unless the block took it over."""
+    table, path = source.table, blobs.unfinished()
+    try:
+        with _telling_failures(source):
+            # A table of no rows is refused as such, not for the types that Polars guesses for it.
+            if not frame.select(pl.len()).collect().item():
+                raise TableEmptyError(table.label, table.source)
+            parsed = [
+                plan_instants(frame, column, time_format=table.time_format, what=table.label)
+                for column in _instants(table)
+            ]
+            Schema.of(frame)
+            frame.with_columns(parsed).sink_parquet(path, sync_on_close="all")
+        _require_unchanged(source)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _telling_failures(source: Source) -> Iterator[None]:
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        if "No space left" in str(error):
+            raise DiskFullError(source.path) from error
+        if source.table.prepare is not None and not isinstance(error, OSError):
+            raise PrepareFailedError(source.table.label, first_line(error)) from error
+        place = _damaged(source)
+        raise SourceUnreadableError(source.table.label, place, first_line(error)) from error
+
+
+def _damaged(source: Source) -> Path:
+    """Return the first file that cannot be read, of those that Polars read together."""
+    if source.kind == "csv" or len(source.files) < 2:
+        return source.files[0].path if source.files else source.path
+    for file in source.files:
+        try:
+            pl.scan_parquet([file.path], glob=False).select(pl.all().null_count()).collect()
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+            return file.path
+    return source.path
+
+
+def _describe(source: Source, id_: str, frame: pl.LazyFrame) -> Content:
+    """Read every value once: for the row count, for where nulls are, for the ranges of time, and to find damage."""
+    table, instants = source.table, _instants(source.table)
+    with _telling_failures(source):
+        frame = _in_utc(frame, instants)
+        names = frame.collect_schema().names()
+        read = frame.select(
+            pl.len().alias("rows"),
+            *(pl.col(name).null_count().alias(f"nulls {number}") for number, name in enumerate(names)),
+            *(pl.col(name).min().alias(f"from {name}") for name in instants),
+            *(pl.col(name).max().alias(f"to {name}") for name in instants),
+        ).collect()
+        found = read.row(0, named=True)
+        if not found["rows"]:
+            raise TableEmptyError(table.label, table.source)
+        nullable = {name: found[f"nulls {number}"] > 0 for number, name in enumerate(names)}
+        for column in instants:
+            if nullable[column]:
+                plan_instants(frame, column, time_format=None, what=table.label)
+        schema = Schema.of(frame, nullable=nullable)
+    known = table.known or table.time
+    return Content(
+        id=id_,
+        stored="as it lay",
+        files=(),
+        schema=schema,
+        rows=found["rows"],
+        instants=instants,
+        time_from=found[f"from {table.time}"] if table.time else None,
+        time_to=found[f"to {table.time}"] if table.time else None,
+        known_from=found[f"from {known}"] if known else None,
+        known_to=found[f"to {known}"] if known else None,
+    )
+
+
+def _to_text(schema: pl.Schema) -> str:
+    written = io.BytesIO()
+    pl.DataFrame(schema=schema).write_ipc(written)
+    return base64.b64encode(written.getvalue()).decode()
+
+
+def cut_of(content: Content, frame: pl.LazyFrame, known: str, as_of_us: int) -> dict[str, Any]:
+    """Count what of a content was known at an instant: rows, the last of them, and their range of time."""
+    time = content.instants[0]
+    kept = frame.filter(pl.col(known).dt.timestamp("us") <= as_of_us)
+    found = kept.select(
+        pl.len().alias("rows"),
+        pl.col(known).max().alias("last"),
+        pl.col(time).min().alias("time_from"),
+        pl.col(time).max().alias("time_to"),
+    ).collect()
+    values = found.row(0, named=True)
+    # The cut is said by the last row kept, so that asking a day later without new rows gives the same snapshot.
+    last = values.pop("last")
+    first = content.known_from
+    values["cut_us"] = to_us(last) if last is not None else (to_us(first) - 1 if first else as_of_us)
+    return values

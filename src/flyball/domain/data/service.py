@@ -1,0 +1,242 @@
+"""The one way to a project's data: snapshots, their rows, and how they fare against expectations."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from flyball.core.clock import Clock
+from flyball.core.durations import from_us, to_us
+from flyball.core.hashing import digest_value
+from flyball.domain.data import store
+from flyball.domain.data.contents import (
+    Source,
+    content_id,
+    cut_of,
+    declaration_digest,
+    open_source,
+    read_content,
+    store_content,
+)
+from flyball.domain.data.digests import FileDigests
+from flyball.domain.data.reports import Report
+from flyball.domain.data.rules import Rule, encode_rules, rule_name
+from flyball.domain.data.schemas import Schema
+from flyball.domain.data.snapshots import Content, SchemaChangedError, Snapshot, SnapshotNotFoundError
+from flyball.domain.data.table_checks import compile_table, rows_to_keep
+from flyball.domain.data.tables import Table
+from flyball.domain.journal.service import Journal
+from flyball.storage.blobs import LocalBlobStore
+from flyball.storage.db import Database
+from flyball.storage.tables.sources import fingerprint_source
+
+Reports = list[Report]  # in the class below, `list` is a method
+
+
+class DataService:
+    """Makes, reads and checks snapshots. Safe to share between threads.
+
+    Args:
+        db: Where snapshots and reports are described.
+        journal: Told of both.
+        clock: Tells when they were made.
+        blobs: Keeps the rows' bytes.
+        root: The project's folder, at which relative sources start.
+    """
+
+    def __init__(self, db: Database, journal: Journal, clock: Clock, blobs: LocalBlobStore, root: Path) -> None:
+        self._db = db
+        self._journal = journal
+        self._clock = clock
+        self._blobs = blobs
+        self._root = root.resolve()
+        self._digests = FileDigests(db, blobs)
+
+    def snapshot(
+        self,
+        table: Table,
+        *,
+        as_of: datetime | None = None,
+        actor: str = "system",
+        cause: int | None = None,
+        accept_schema_change: bool = False,
+    ) -> Snapshot:
+        """Return the snapshot of a table's present state, made if there is none yet.
+
+        Args:
+            table: The declaration.
+            as_of: Rows that became known later (by ``known``, else ``time``) are left out; a table with neither
+                column is taken whole.
+            actor: Who or what asks.
+            cause: The event that brought it about.
+            accept_schema_change: Whether the source may have other columns than when it was last read.
+
+        Raises:
+            InvalidInputError: The source's rows cannot be used as declared; see `contents.store_content`.
+            NotFoundError: There is no source.
+            SchemaChangedError: The source has other columns than in the last snapshot.
+            BackendError: A file is cut off or corrupt, or the disk is full.
+        """
+        name = table.required_name
+        source = open_source(table, self._root, self._digests.digest_all)
+        declaration = declaration_digest(table, self._root, self._digests.digest)
+        content, is_new = self._content(source, declaration, accept_schema_change=accept_schema_change)
+        snapshot = self._cut(content, table, as_of)
+        with self._db.read() as tx:
+            existing = store.find_snapshot(tx, snapshot.id, name)
+        if existing is not None and not is_new:
+            return existing
+        data = {
+            "snapshot": snapshot.id,
+            "content": content.id,
+            "rows": snapshot.rows,
+            "bytes": snapshot.size_bytes,
+            "files": len(snapshot.files),
+            "as_of_us": None if snapshot.as_of is None else to_us(snapshot.as_of),
+        }
+        with self._db.begin() as tx:
+            store.put_content(tx, content)
+            existing = store.find_snapshot(tx, snapshot.id, name)
+            if existing is not None:
+                return existing
+            event = self._journal.append(tx, "data.snapshot.created", f"table/{name}", data, actor=actor, cause=cause)
+            store.put_snapshot(tx, snapshot, declaration, event.seq)
+        return snapshot
+
+    def get(self, snapshot_id: str) -> Snapshot:
+        """Return a snapshot by its id.
+
+        Raises:
+            SnapshotNotFoundError: There is none.
+        """
+        with self._db.read() as tx:
+            found = store.find_snapshot(tx, snapshot_id)
+        if found is None:
+            raise SnapshotNotFoundError(snapshot_id)
+        return found
+
+    def list(self, table: Table | str | None = None) -> list[Snapshot]:
+        """Return the snapshots of a table, or of all, in the order in which they were made."""
+        name = table.required_name if isinstance(table, Table) else table
+        with self._db.read() as tx:
+            return store.list_snapshots(tx, name)
+
+    def read(self, snapshot_id: str, *, without_quarantined: Sequence[Rule] = ()) -> pl.LazyFrame:
+        """Return a snapshot's rows in stored order, the same whenever it is called; instants are UTC microseconds.
+
+        Args:
+            snapshot_id: The snapshot.
+            without_quarantined: Expectations, such as ``table.expectations``; rows that break one of severity
+                ``quarantine`` are left out.
+
+        Raises:
+            SnapshotNotFoundError: There is no such snapshot.
+            NotFoundError: Its stored bytes are gone.
+        """
+        snapshot = self.get(snapshot_id)
+        with self._db.read() as tx:
+            content = store.find_content(tx, snapshot.digest)
+        if content is None:
+            raise SnapshotNotFoundError(snapshot_id)
+        frame = read_content(content, self._blobs)
+        if snapshot.as_of is not None:
+            frame = frame.filter(pl.col(content.instants[-1]).dt.timestamp("us") <= to_us(snapshot.as_of))
+        if any(rule.severity == "quarantine" for rule in without_quarantined):
+            frame = frame.filter(rows_to_keep(without_quarantined, frame.collect_schema()))
+        return frame
+
+    def check(
+        self, snapshot: Snapshot, expectations: Sequence[Rule], *, actor: str = "system", cause: int | None = None
+    ) -> Report:
+        """Check a snapshot and keep the report; the same check of the same snapshot is made once.
+
+        Call ``require_passed()`` on the report to stop where it did not pass.
+        """
+        rules = tuple(expectations)
+        report_id = digest_value([snapshot.id, snapshot.table, encode_rules(rules).decode()])
+        with self._db.read() as tx:
+            existing = store.find_report(tx, report_id)
+        if existing is not None:
+            return existing
+        found = compile_table(rules)(self.read(snapshot.id))
+        report = Report(
+            rows=found.rows,
+            results=found.results,
+            quarantined=found.quarantined,
+            snapshot_id=snapshot.id,
+            table=snapshot.table,
+            created_at=self._clock.now(),
+        )
+        data = {
+            "snapshot": snapshot.id,
+            "report": report_id,
+            "passed": report.passed,
+            "rows": report.rows,
+            "quarantined": report.quarantined,
+            "broken": [
+                [broken.rule.column, rule_name(broken.rule), broken.severity, broken.violations]
+                for broken in report.violations
+            ],
+        }
+        with self._db.begin() as tx:
+            existing = store.find_report(tx, report_id)
+            if existing is not None:
+                return existing
+            event = self._journal.append(
+                tx, "data.snapshot.checked", f"table/{snapshot.table}", data, actor=actor, cause=cause
+            )
+            store.put_report(tx, report_id, report, event.seq)
+        return report
+
+    def reports(self, snapshot_id: str) -> Reports:
+        """Return the reports of a snapshot in the order in which they were made."""
+        with self._db.read() as tx:
+            return store.list_reports(tx, snapshot_id)
+
+    def fingerprint(self, table: Table) -> str:
+        """Return a token that changes when a table's source does; looks at folder entries only.
+
+        Raises:
+            SourceMissingError: There is no source.
+        """
+        return fingerprint_source(self._root / Path(table.source).expanduser(), table.label)
+
+    def _content(self, source: Source, declaration: str, *, accept_schema_change: bool) -> tuple[Content, bool]:
+        id_ = content_id(source, declaration)
+        with self._db.read() as tx:
+            content = store.find_content(tx, id_)
+            last = store.last_snapshot(tx, source.table.required_name)
+        if content is not None and all(self._blobs.has(file.digest) for file in content.files):
+            return content, False
+
+        def check_schema(schema: Schema) -> None:
+            # Where the declaration changed as well, other columns are what its author wants.
+            if last is None or accept_schema_change or last[1] != declaration:
+                return
+            if changes := last[0].schema.changes_to(schema):
+                raise SchemaChangedError(source.table.required_name, changes)
+
+        return store_content(source, id_, self._blobs, check_schema), True
+
+    def _cut(self, content: Content, table: Table, as_of: datetime | None) -> Snapshot:
+        id_, rows, cut = content.id, content.rows, None
+        time_from, time_to = content.time_from, content.time_to
+        if as_of is not None and content.known_to is not None and content.known_to > as_of:
+            known = content.instants[-1]
+            found = cut_of(content, read_content(content, self._blobs), known, to_us(as_of))
+            rows, cut = found["rows"], from_us(found["cut_us"])
+            id_ = digest_value([content.id, found["cut_us"]])
+            time_from, time_to = (found["time_from"], found["time_to"]) if table.time else (None, None)
+        return Snapshot(
+            id=id_,
+            table=table.required_name,
+            digest=content.id,
+            schema=content.schema,
+            rows=rows,
+            files=content.files,
+            created_at=self._clock.now(),
+            time_from=time_from,
+            time_to=time_to,
+            as_of=cut,
+        )
