@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 
 from flyball.core.clock import SimulatedClock
-from flyball.core.durations import to_us
 from flyball.core.errors import BackendError, NotFoundError
 from flyball.core.ids import IdSource
 from flyball.domain.data.expectations import ColumnRules, column, flatten
@@ -18,20 +17,21 @@ from flyball.domain.data.requests import RequestSchema
 from flyball.domain.data.row_checks import compile_row
 from flyball.domain.data.schemas import Field, Schema
 from flyball.domain.data.tables import Table
+from flyball.domain.features.online import Completed
 from flyball.domain.features.training_sets import ViewRef
 from flyball.domain.features.views import RequestFeatures
 from flyball.domain.journal.service import Journal
-from flyball.domain.predictions.records import ViewUse
 from flyball.domain.predictions.service import PredictionService
 from flyball.domain.registry.signatures import Signature
 from flyball.domain.registry.versions import ModelVersion, Status, parse_ref
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.fleet import Fleet, ServedEndpoint
-from flyball.domain.serving.loaded import Completed, LoadedVersion
+from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.service import RolloutService
 from flyball.storage.db import Database
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+FEATURE_TIME = START - timedelta(hours=1)
 REQUEST = {"customer_id": 1, "income": 1000.0, "term": 12, "applied_at": None}
 _APPLICATIONS = Table("applications.csv", name="applications")
 
@@ -44,20 +44,21 @@ class FakePredictor:
         return np.asarray(self._output(frame))
 
 
-class FakeOnlineFeatures:
-    """Knows customers 1 to 9."""
+class FakeLookup:
+    """Knows customers 1 to 9, for one day after the first of March."""
 
-    def complete(self, rows: pl.DataFrame, views: Sequence[ViewRef], at: Sequence[datetime]) -> Completed:
-        known = [customer < 10 for customer in rows["customer_id"]]
-        late = [float(customer) if found else None for customer, found in zip(rows["customer_id"], known, strict=True)]
-        used = [
-            {
-                view.name: ViewUse(version=view.version, event_time_us=to_us(at[n]) - 5 if found else None)
-                for view in views
-            }
-            for n, found in enumerate(known)
+    def complete(self, requests: Sequence[Any], views: Sequence[ViewRef], at: Any) -> Completed:
+        times = [at] * len(requests) if isinstance(at, datetime) else at
+        known = [
+            request["customer_id"] < 10 and time - START < timedelta(days=1)
+            for request, time in zip(requests, times, strict=True)
         ]
-        return Completed(features=pl.DataFrame({"late": pl.Series(late, dtype=pl.Float64)}), used=used)
+        late = [float(row["customer_id"]) if found else None for row, found in zip(requests, known, strict=True)]
+        return Completed(
+            frame=pl.DataFrame({"late": pl.Series(late, dtype=pl.Float64)}),
+            event_times=[{view.name: FEATURE_TIME for view in views} if found else {} for found in known],
+            missing={},
+        )
 
 
 def burden(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -122,7 +123,7 @@ class House:
             journal=self.journal,
             check_every_s=0,
         )
-        self.plane = DataPlane(self.fleet, FakeOnlineFeatures(), self.predictions.log, self.clock, IdSource(self.clock))
+        self.plane = DataPlane(self.fleet, FakeLookup(), self.predictions.log, self.clock, IdSource(self.clock))
 
     def add(self, number: int, output: Callable[[pl.DataFrame], Any], *rules: ColumnRules, **changes: Any) -> str:
         ref = f"m/{number}"

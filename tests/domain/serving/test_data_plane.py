@@ -1,7 +1,7 @@
 import errno
 import os
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from flyball.core.durations import to_us
 from flyball.core.errors import ConflictError, NotFoundError
 from flyball.domain.data.expectations import column
 from flyball.domain.predictions.log import LogUnavailableError
@@ -18,7 +19,7 @@ from flyball.domain.serving.fleet import NothingLiveError
 from flyball.domain.serving.rollouts import Move, canary, shadow
 from flyball.domain.serving.scoring import ModelFailedError
 
-from .conftest import REQUEST, START, House, breaks, fixed
+from .conftest import FEATURE_TIME, REQUEST, START, House, breaks, fixed
 
 
 def test_an_answer_says_who_gave_it_and_what_it_rests_on(house: House) -> None:
@@ -27,7 +28,7 @@ def test_an_answer_says_who_gave_it_and_what_it_rests_on(house: House) -> None:
     assert answer.prediction == pytest.approx(1000 / 12 / 100 + 1)
     assert (answer.model_version, answer.variant, answer.endpoint, answer.status) == ("m/1", "live", "credit", "ok")
     assert answer.features["payments"].version == "v1"
-    assert answer.features["payments"].event_time == START - timedelta(microseconds=5)
+    assert answer.features["payments"].event_time == FEATURE_TIME
 
 
 def test_what_is_answered_is_in_the_log(house: House) -> None:
@@ -59,17 +60,18 @@ def test_many_rows_are_answered_like_single_ones(house: House) -> None:
 
 
 def test_a_row_is_about_its_own_time_or_the_time_it_is_asked(house: House) -> None:
-    house.go_live(house.add(1, fixed(0.5)))
+    house.go_live(house.add(1, lambda frame: frame["late"].is_null().cast(float)))
     own = {**REQUEST, "applied_at": "2026-02-01T00:00:00"}
     without = {name: value for name, value in REQUEST.items() if name != "applied_at"}
-    asked = [START, START + timedelta(hours=1)]
-    answers = house.plane.predict("credit", [own, without], asked)
+    asked = [START, START + timedelta(hours=1), START + timedelta(days=2)]
+    answers = house.plane.predict("credit", [own, without, without], asked)
     records = [house.predictions.get(answer.prediction_id) for answer in answers]
     assert [record.at for record in records] == asked
-    assert answers[0].features["payments"].event_time == datetime.fromisoformat("2026-02-01T00:00:00Z") - timedelta(
-        microseconds=5
-    )
-    assert records[1].time_us == records[1].at_us
+    assert [record.time_us for record in records[1:]] == [record.at_us for record in records[1:]]
+    assert records[0].time_us == to_us(datetime(2026, 2, 1, tzinfo=UTC))
+    # Stored features are those of the time it is asked, however old the row is that it is about.
+    assert [answer.features["payments"].event_time for answer in answers] == [FEATURE_TIME, FEATURE_TIME, None]
+    assert [answer.prediction for answer in answers] == [0.0, 0.0, 1.0]
 
 
 def test_an_entity_never_seen_has_no_stored_features(house: House) -> None:

@@ -78,7 +78,12 @@ class OnlineReader:
         self._columns: dict[str, Schema] = {}
 
     def read(
-        self, view: str, version: str, ttl: timedelta | None, keys: Sequence[Sequence[Any]], at: datetime
+        self,
+        view: str,
+        version: str,
+        ttl: timedelta | None,
+        keys: Sequence[Sequence[Any]],
+        at: datetime | Sequence[datetime],
     ) -> list[OnlineFeatures | None]:
         """Return the newest row of each entity that counts at an instant.
 
@@ -87,7 +92,7 @@ class OnlineReader:
             version: Its version.
             ttl: A row counts until this long after its time, inclusive; None for ever.
             keys: One tuple an entity, in the order of the view's keys.
-            at: A row counts only if it was known by then.
+            at: A row counts only if it was known by then; one instant for all, or one for each entity.
 
         Returns:
             One entry per entity, in the order of ``keys``; None for an unknown one and where the row is too old, or
@@ -96,30 +101,30 @@ class OnlineReader:
         Raises:
             BackendUnavailableError: The store did not answer.
         """
-        at_us = to_us(at)
+        at_us = [to_us(at)] * len(keys) if isinstance(at, datetime) else [to_us(instant) for instant in at]
         ttl_us = None if ttl is None else ttl // _MICROSECOND
         rows = self._online.read(view_key(view, version), [encode_key(key) for key in keys])
         return [
             OnlineFeatures(
                 view=view, version=version, event_time=from_us(row.event_time_us), values=_decoder.decode(row.payload)
             )
-            if row is not None and _counts(row, at_us, ttl_us)
+            if row is not None and _counts(row, instant_us, ttl_us)
             else None
-            for row in rows
+            for row, instant_us in zip(rows, at_us, strict=True)
         ]
 
     def complete(
         self,
         requests: Sequence[Mapping[str, Any]],
         views: Sequence[ViewRef | tuple[str, str, timedelta | None, Sequence[str]]],
-        at: datetime,
+        at: datetime | Sequence[datetime],
     ) -> Completed:
         """Look up the features of requests.
 
         Args:
             requests: Each carries the keys of every view; a null key has no features.
             views: Name, version, ttl and keys of each view, such as `TrainingLineage.view_refs`.
-            at: The instant for which the features count.
+            at: The instant for which the features count; one for all, or one for each request.
 
         Raises:
             NotMaterialisedError: A view's version was never written to the online store.

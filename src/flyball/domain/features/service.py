@@ -16,8 +16,6 @@ from flyball.domain.data.code import code_digest
 from flyball.domain.data.rules import encode_rules
 from flyball.domain.data.service import DataService
 from flyball.domain.data.snapshots import Snapshot
-from flyball.domain.data.table_checks import rows_to_keep
-from flyball.domain.data.tables import Table
 from flyball.domain.features import store
 from flyball.domain.features.assembling import assemble
 from flyball.domain.features.histories import ViewHistory, compute_history
@@ -196,7 +194,12 @@ class FeatureService:
         return msgspec.structs.replace(nothing, written=written, reason=reason)
 
     def read_online(
-        self, view: str, version: str, ttl: timedelta | None, keys: Sequence[Sequence[Any]], at: datetime
+        self,
+        view: str,
+        version: str,
+        ttl: timedelta | None,
+        keys: Sequence[Sequence[Any]],
+        at: datetime | Sequence[datetime],
     ) -> list[OnlineFeatures | None]:
         """See `OnlineReader.read`."""
         return self._reader.read(view, version, ttl, keys, at)
@@ -205,7 +208,7 @@ class FeatureService:
         self,
         requests: Sequence[Mapping[str, Any]],
         views: Sequence[ViewRef | tuple[str, str, timedelta | None, Sequence[str]]],
-        at: datetime,
+        at: datetime | Sequence[datetime],
     ) -> Completed:
         """See `OnlineReader.complete`."""
         return self._reader.complete(requests, views, at)
@@ -244,13 +247,11 @@ class FeatureService:
         quarantined: dict[str, int] = {}
         for table in plan.tables:
             name = table.required_name
-            rows = self._data.read(snapshots[name].id)
             if table.expectations:
-                report = self._data.check(snapshots[name], table.expectations)
+                report = self._data.check(snapshots[name], table.expectations, actor=actor)
                 report.require_passed()
                 quarantined[name] = report.quarantined
-                rows = rows.filter(rows_to_keep(table.expectations, rows.collect_schema()))
-            kept[name] = rows
+            kept[name] = self._data.read(snapshots[name].id, without_quarantined=table.expectations)
         lineage = TrainingLineage(
             spine=plan.spine.required_name,
             snapshots={name: snapshot.id for name, snapshot in snapshots.items()},
@@ -280,11 +281,10 @@ class FeatureService:
         found = self._computed.get(key)
         if found is not None and found.fingerprint == fingerprint:
             return found
-        snapshot = self._whole(view.table)
+        snapshot = self._data.snapshot(view.table)  # of all rows, also of those that a replay does not know yet
         source = digest_value([snapshot.id, encode_rules(view.table.expectations).decode()])
         if found is None or found.source != source:
-            rows = self._data.read(snapshot.id)
-            rows = rows.filter(rows_to_keep(view.table.expectations, rows.collect_schema()))
+            rows = self._data.read(snapshot.id, without_quarantined=view.table.expectations)
             found = _Computed(fingerprint, source, snapshot, compute_history(view, rows))
         found = msgspec.structs.replace(found, fingerprint=fingerprint)
         self._computed.pop(key, None)
@@ -293,10 +293,6 @@ class FeatureService:
         for oldest in versions[:-_KEPT_VERSIONS]:
             del self._computed[oldest]
         return found
-
-    def _whole(self, table: Table) -> Snapshot:
-        """Return the snapshot of all that a table's source holds, also what is not known yet in a replay."""
-        return self._data.snapshot(table, as_of=None)
 
 
 def _has_rows(history: ViewHistory, after: datetime, until: datetime) -> bool:

@@ -17,7 +17,7 @@ from flyball.domain.predictions.log import PredictionLog
 from flyball.domain.predictions.records import NO_FIELDS, PredictionRecord, PredictionStatus, Reason
 from flyball.domain.serving.answers import Answer, FeatureUse, Problem, require_answered
 from flyball.domain.serving.fleet import Fleet, Line, NothingLiveError
-from flyball.domain.serving.loaded import LoadedVersion, OnlineFeatures
+from flyball.domain.serving.loaded import FeatureLookup, LoadedVersion
 from flyball.domain.serving.plan import ServingPlan, Variant
 from flyball.domain.serving.routing import pick_variant
 from flyball.domain.serving.scoring import ModelFailedError, Scored, score_rows, time_us
@@ -44,17 +44,17 @@ class DataPlane:
 
     Args:
         fleet: Who answers.
-        online: Stored features.
+        lookup: Stored features.
         log: Is written before anything is answered.
         clock: The present.
         ids: Names predictions; one seeded alike makes a replay repeatable.
     """
 
     def __init__(
-        self, fleet: Fleet, online: OnlineFeatures, log: PredictionLog, clock: Clock, ids: IdSource | None = None
+        self, fleet: Fleet, lookup: FeatureLookup, log: PredictionLog, clock: Clock, ids: IdSource | None = None
     ) -> None:
         self.fleet = fleet
-        self._online = online
+        self._lookup = lookup
         self._prediction_log = log
         self._clock = clock
         self._ids = ids or IdSource(clock)
@@ -144,7 +144,7 @@ class DataPlane:
             return
         requests, times = [row.request for row in rows], [row.at for row in rows]
         for row, scored in zip(
-            rows, score_rows(loaded, self._online, requests, times, line.served.on_violation), strict=True
+            rows, score_rows(loaded, self._lookup, requests, times, line.served.on_violation), strict=True
         ):
             row.scored = scored
 

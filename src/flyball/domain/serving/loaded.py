@@ -1,19 +1,21 @@
 """A model version in memory, ready to answer, and who brings it there."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
-import polars as pl
 
 from flyball.core.errors import NotFoundError
 from flyball.domain.data.requests import RequestSchema
-from flyball.domain.data.row_checks import RowCheck
+from flyball.domain.data.row_checks import RowCheck, compile_row
+from flyball.domain.data.tables import Table
+from flyball.domain.features.labels import LabelRule
+from flyball.domain.features.online import Completed
 from flyball.domain.features.training_sets import ViewRef
 from flyball.domain.features.views import RequestFeatures
-from flyball.domain.predictions.records import ViewUse
-from flyball.domain.registry.runtimes import Predictor
+from flyball.domain.registry.packages import FeaturePlan, Package
+from flyball.domain.registry.runtimes import Predictor, Runtimes
 from flyball.domain.registry.signatures import Signature
 
 
@@ -64,36 +66,79 @@ class Loader(Protocol):
         ...
 
 
-class Completed(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows with their stored features.
+class FeatureLookup(Protocol):
+    """Looks up stored features; `FeatureService` does."""
 
-    Attributes:
-        features: One column for each feature of the views, in the order of the rows; null where nothing is stored,
-            or where it is too old.
-        used: For each row, for each view, its version and the time of the features used.
-    """
-
-    features: pl.DataFrame
-    used: list[dict[str, ViewUse]]
-
-
-class OnlineFeatures(Protocol):
-    """Looks up stored features."""
-
-    def complete(self, rows: pl.DataFrame, views: Sequence[ViewRef], at: Sequence[datetime]) -> Completed:
-        """Return the features of rows, as they stood at each row's time.
+    def complete(
+        self, requests: Sequence[Mapping[str, Any]], views: Sequence[ViewRef], at: datetime | Sequence[datetime]
+    ) -> Completed:
+        """Return the features of requests as they stand at an instant, or at one for each request.
 
         Raises:
+            NotMaterialisedError: A view's version was never written to the online store.
             BackendUnavailableError: The online store did not answer.
         """
         ...
 
 
-class NoOnlineFeatures:
-    """Implements `OnlineFeatures` where no model uses a feature view."""
+def load_package(
+    ref: str,
+    package: Package,
+    runtimes: Runtimes,
+    *,
+    request_features: Sequence[RequestFeatures] = (),
+    spine: Table | None = None,
+) -> LoadedVersion:
+    """Make a package ready to answer.
 
-    def complete(self, rows: pl.DataFrame, views: Sequence[ViewRef], at: Sequence[datetime]) -> Completed:
-        """See `OnlineFeatures.complete`."""
-        if views:
-            raise NotFoundError(f"no online store is set up for the feature view {views[0].name!r}")
-        return Completed(features=pl.DataFrame(), used=[{}] * rows.height)
+    Args:
+        ref: The version.
+        package: Its opened package.
+        runtimes: Run its model.
+        request_features: The functions of the package's own source that its plan names, in any order.
+        spine: The table of the package's own source whose rows are the requests; tells entity and key apart.
+
+    Raises:
+        NotFoundError: The plan names a function that is not given.
+        PluginError: The model's runtime cannot be loaded.
+    """
+    plan = package.features
+    functions = {function.name: function for function in request_features}
+    missing = [name for name in plan.request_features if name not in functions]
+    if missing:
+        raise NotFoundError(
+            f"the source of {ref} has no request features {', '.join(map(repr, missing))}",
+            hint="Train the model again with: flyball run PIPELINE",
+        )
+    entity, key = _find_keys(plan, spine)
+    optional = [plan.time] if plan.time else []
+    return LoadedVersion(
+        ref=ref,
+        predictor=package.load_predictor(runtimes),
+        signature=package.signature,
+        request=RequestSchema(plan.request, optional=optional),
+        check_row=compile_row(package.expectations, plan.request.names),
+        entity=entity,
+        key=key,
+        time=plan.time if plan.time in plan.request.names else None,
+        views=tuple(
+            ViewRef(
+                view.name, view.version, None if view.ttl_us is None else timedelta(microseconds=view.ttl_us), view.keys
+            )
+            for view in plan.views
+        ),
+        request_features=tuple(functions[name] for name in plan.request_features),
+        profile=package.profile,
+    )
+
+
+def _find_keys(plan: FeaturePlan, spine: Table | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return entity and key columns: as the table declares them, else as labels and views use them."""
+    if spine is not None:
+        return tuple(spine.entity.keys) if spine.entity else (), tuple(spine.key)
+    rule = msgspec.convert(plan.label, LabelRule) if plan.label else None
+    if rule is not None and rule.match == "entity":
+        return rule.keys, tuple(name for name in plan.keys if name not in rule.keys)
+    if plan.views:
+        return plan.views[0].keys, rule.keys if rule is not None else ()
+    return (), plan.keys

@@ -16,7 +16,7 @@ from flyball.domain.data.schemas import Schema
 from flyball.domain.features.requests import add_request_features
 from flyball.domain.predictions.labels import key_value
 from flyball.domain.predictions.records import NO_FIELDS, PredictionStatus, ViewUse
-from flyball.domain.serving.loaded import LoadedVersion, OnlineFeatures
+from flyball.domain.serving.loaded import FeatureLookup, LoadedVersion
 
 OnViolation = Literal["refuse", "quarantine"]
 _FEW_ROWS = 32
@@ -66,7 +66,7 @@ class Scored(msgspec.Struct, kw_only=True):
 
 def score_rows(
     loaded: LoadedVersion,
-    online: OnlineFeatures,
+    lookup: FeatureLookup,
     rows: Sequence[Any],
     at: Sequence[datetime],
     on_violation: OnViolation = "refuse",
@@ -77,7 +77,7 @@ def score_rows(
 
     Args:
         loaded: The version that answers.
-        online: Where stored features are.
+        lookup: Where stored features are.
         rows: Field names and JSON values of each request.
         at: When each row was asked; its own time where it does not carry one.
         on_violation: What becomes of a row that breaks an expectation of severity ``fail``.
@@ -87,7 +87,7 @@ def score_rows(
     if good:
         chosen = [results[number] for number in good]
         try:
-            _predict(loaded, online, [rows[number] for number in good], [at[number] for number in good], chosen)
+            _predict(loaded, lookup, [rows[number] for number in good], [at[number] for number in good], chosen)
         except FlyballError as error:
             _fail(chosen, error)
         except Exception as error:  # noqa: BLE001 - the model's and the project's own code runs here
@@ -116,7 +116,7 @@ def _check(loaded: LoadedVersion, row: Any, on_violation: OnViolation) -> Scored
 
 def _predict(
     loaded: LoadedVersion,
-    online: OnlineFeatures,
+    lookup: FeatureLookup,
     rows: Sequence[Mapping[str, Any]],
     at: Sequence[datetime],
     results: Sequence[Scored],
@@ -130,16 +130,35 @@ def _predict(
     _describe(loaded, fields, times, results)
     frames = [fields]
     if loaded.views:
-        completed = online.complete(fields, loaded.views, times)
-        frames.append(completed.features)
-        for result, used in zip(results, completed.used, strict=True):
-            result.views = used
+        frames.append(_look_up(loaded, lookup, fields, at, results))
     if loaded.request_features:
         frames.append(add_request_features(loaded.request_features, fields))
     inputs = _select_inputs(loaded.signature.features, frames, len(rows))
     for result, text in zip(results, _json_rows(inputs), strict=True):
         result.features = msgspec.Raw(text)
     _take_output(loaded, loaded.predictor.predict(inputs), results)
+
+
+def _look_up(
+    loaded: LoadedVersion,
+    lookup: FeatureLookup,
+    fields: pl.DataFrame,
+    at: Sequence[datetime],
+    results: Sequence[Scored],
+) -> pl.DataFrame:
+    """Return the stored features as they stand when the rows are asked; note in the results what was used."""
+    names = list(dict.fromkeys(key for view in loaded.views for key in view.keys))
+    keys = fields.select(names).to_dicts()
+    completed = lookup.complete(keys, loaded.views, at if len(set(at)) > 1 else at[0])
+    for result, event_times in zip(results, completed.event_times, strict=True):
+        result.views = {
+            view.name: ViewUse(
+                version=view.version,
+                event_time_us=to_us(event_times[view.name]) if view.name in event_times else None,
+            )
+            for view in loaded.views
+        }
+    return completed.frame
 
 
 def _describe(
