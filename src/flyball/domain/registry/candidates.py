@@ -45,7 +45,7 @@ class CandidateOperation:
         return digest_value([self.model_name, self.description, context.service(GatePlan).of(self.model_name)])
 
     def run(self, context: OperationContext, inputs: Mapping[str, Any]) -> ModelVersion:
-        """See `Operation.run`; notes the version and its metrics to the run.
+        """See `Operation.run`; notes the version to the run.
 
         Raises:
             InvalidInputError: The metrics, the model or the data cannot be used, or a gate cannot be judged. Nothing
@@ -65,7 +65,6 @@ class CandidateOperation:
         candidacy = Candidacy(context, self.model_name, self.description, plan)
         version = candidacy.register(inputs["model"], data, metrics, self.evaluation, inputs.get("evaluation") or {})
         context.note("version", version.ref)
-        context.note("metrics", metrics)
         return version
 
 
