@@ -120,6 +120,14 @@ def test_dates_count_as_their_midnight_and_small_types_are_widened() -> None:
     assert history.frame["at"].to_list() == [_day(1)]
 
 
+def test_the_function_gets_the_rows_oldest_first() -> None:
+    def spending(rows: pl.LazyFrame) -> pl.LazyFrame:
+        return rows.rolling("at", period="7d", group_by="customer").agg(pl.col("amount").sum())
+
+    history = compute_history(_view(spending), _ROWS.reverse())
+    assert history.newest(_day(9)).sort("customer")["amount"].to_list() == [90.0, 11.0]
+
+
 def test_an_empty_table_has_an_empty_history() -> None:
     history = compute_history(_view(_total), _ROWS.clear())
     assert history.newest(_day(9)).height == 0

@@ -41,6 +41,16 @@ def test_the_same_table_matches_its_own_rows() -> None:
     assert (rule.match, rule.keys, rule.spine_time, rule.label_time) == ("row", ("id",), "sold_at", "sold_at")
 
 
+def test_a_key_that_holds_the_time_matches_it_once() -> None:
+    sales = _table("sales", key=["id", "sold_at"], time="sold_at")
+    rule = label_rule(sales, sales["price"])
+    assert rule.keys == ("id",)
+    rows = pl.LazyFrame({"id": [1, 1], "sold_at": [_day(1), _day(2)], "price": [10, 20]})
+    predictions = pl.LazyFrame({"prediction_id": ["p"], "id": [1], "asked_at": [_day(2)]})
+    matches = match_labels(predictions, rows, rule, time="asked_at").collect()
+    assert matches.select("prediction_id", "label", "label_time").rows() == [("p", 20, _day(2))]
+
+
 def test_a_shared_key_is_stronger_than_a_shared_entity() -> None:
     loans = _table("loans", key="loan", entity=customer, time="applied_at")
     answers = _table("answers", key=["loan"], entity=customer, time="seen_at")

@@ -82,7 +82,7 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
 
     Args:
         view: The view.
-        rows: All rows of its table.
+        rows: All rows of its table; the function gets them oldest first.
 
     Raises:
         FeatureFunctionError: The function raises, drops a key or the time, or returns no features.
@@ -91,7 +91,7 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
     """
     known = view.table.known
     present = [view.time, *([known] if known else [])]
-    rows = rows.filter(pl.all_horizontal(pl.col(present).is_not_null()))
+    rows = rows.filter(pl.all_horizontal(pl.col(present).is_not_null())).sort(view.time, maintain_order=True)
     result = _run(view, rows)
     columns = Schema.of(result.select(_features(view, result)))
     check_looks_ahead(view, rows, result, columns)

@@ -92,8 +92,9 @@ def features(
 ) -> Callable[["FeatureFunction"], FeatureView]:
     """Declare that a function computes features of an entity over time.
 
-    The function takes a LazyFrame with the table's rows and returns a LazyFrame with the entity's key columns, the
-    table's time column and one column per feature. A row's features may only use rows at or before its time.
+    The function takes a LazyFrame with the table's rows, oldest first, and returns a LazyFrame with the entity's key
+    columns, the table's time column and one column per feature. A row's features may only use rows at or before its
+    time.
 
     Args:
         table: Has an entity and a time.
