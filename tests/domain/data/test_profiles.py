@@ -43,8 +43,9 @@ def test_the_counts_of_parts_add_up_to_the_counts_of_the_whole(
         exact = ("cells", "nulls", "outside", "finite", "low", "high", "n")
         assert [getattr(counts, field) for field in exact] == [getattr(other, field) for field in exact]
         assert counts.n == len(live)
-            if counts.squares < 1e300:
-            assert counts.total == pytest.approx(other.total, rel=1e-6, abs=1e140)
+        if counts.squares < 1e300:
+            # Sums of floats depend on their order by a few units in the last place of the largest.
+            assert abs(counts.total - other.total) <= 1e-12 * math.sqrt(counts.squares) * len(live)
 
 
 @settings(deadline=None, max_examples=100)
