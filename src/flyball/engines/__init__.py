@@ -1,0 +1,1 @@
+"""Where steps run; each implements `flyball.domain.pipelines.engine.Engine`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 def this_process() -> str:
     """Return ``host pid start``, which no other process ever has."""
-    return f"{platform.node() or '-'} {os.getpid()} {_start(os.getpid())}"
+    return f"{os.uname().nodename} {os.getpid()} {_start(os.getpid())}"
 
 
 def is_alive(process: str) -> bool:

@@ -117,9 +117,13 @@ class TrackingService:
         digest = self._blobs.put_file(content) if isinstance(content, Path) else self._blobs.put_bytes(content)
         size = content.stat().st_size if isinstance(content, Path) else len(content)
         artifact = Artifact(name=name, digest=digest, size_bytes=size)
+        self.log_kept_artifact(run_id, artifact, tx=tx)
+        return artifact
+
+    def log_kept_artifact(self, run_id: str, artifact: Artifact, *, tx: Transaction | None = None) -> None:
+        """Name a file of a run whose bytes are among the blobs already."""
         with self._open(run_id, tx) as tx:
             store.put_artifact(tx, run_id, artifact)
-        return artifact
 
     def log_input(self, run_id: str, kind: str, ref: str, *, tx: Transaction | None = None) -> None:
         """Keep what a run read, such as ``("snapshot", id)``."""
@@ -168,6 +172,13 @@ class TrackingService:
         if run is None:  # pragma: no cover - it was open a moment ago
             raise RunNotFoundError(run_id)
         return run
+
+    def copy_points(
+        self, from_run: str, from_source: str, run_id: str, source: str, *, tx: Transaction | None = None
+    ) -> None:
+        """Log to a run the points that a step of another run logged: its result was taken, so they hold here too."""
+        with self._open(run_id, tx) as tx:
+            store.copy_points(tx, from_run, from_source, run_id, source)
 
     def list_abandoned(self) -> list[str]:
         """Return the open runs whose process is gone, such as after ``kill -9`` or a power cut."""

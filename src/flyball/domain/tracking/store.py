@@ -211,6 +211,16 @@ def notes(tx: Transaction, run_id: str) -> dict[str, list[Any]]:
     return found
 
 
+def copy_points(tx: Transaction, from_run: str, from_source: str, to_run: str, source: str) -> None:
+    """Log to a run the points of one step of another."""
+    tx.execute(
+        "INSERT INTO tracking_metric (run_id, name, step, logged_at_us, source, value)"
+        " SELECT ?, name, step, logged_at_us, ?, value FROM tracking_metric"
+        " WHERE run_id = ? AND source = ? ON CONFLICT DO NOTHING",
+        (to_run, source, from_run, from_source),
+    )
+
+
 def copy_logged(tx: Transaction, from_run: str, to_run: str) -> None:
     """Log to a run all that another logged, for a run in which nothing had to be done again."""
     for table, columns in (

@@ -1,0 +1,90 @@
+"""Logging from inside of a step: ``fb.log_metric("loss", 0.3, step=7)``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Protocol
+
+from flyball.core.errors import InvalidInputError
+
+
+class RunLog(Protocol):
+    """Takes what a step logs; whoever runs the step says where it goes."""
+
+    def metric(self, name: str, value: float, step: int) -> None:
+        """Take one metric point."""
+        ...
+
+    def artifact(self, name: str, content: bytes | Path) -> None:
+        """Take a named file."""
+        ...
+
+    def tag(self, name: str, value: str) -> None:
+        """Take a tag."""
+        ...
+
+
+_current: ContextVar[RunLog | None] = ContextVar("flyball_run_log", default=None)
+
+
+@contextmanager
+def logging_to(log: RunLog) -> Iterator[None]:
+    """Send what the block logs to ``log``."""
+    token = _current.set(log)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def log_metric(name: str, value: float, *, step: int = 0) -> None:
+    """Log a metric of the run that executes the calling step.
+
+    Args:
+        name: The metric's name.
+        value: Its value; NaN and infinities are kept as they are.
+        step: Iteration, epoch or batch number; points of one name and several steps make a curve.
+
+    Raises:
+        InvalidInputError: It is called outside a step, or the value is no number.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"metric {name!r} is {value!r}, which is no number") from error
+    _log("log_metric").metric(name, number, int(step))
+
+
+def log_artifact(name: str, content: bytes | str | Path) -> None:
+    """Keep a file with the run that executes the calling step.
+
+    Args:
+        name: Its name in the run.
+        content: Bytes, text, or the path of a file (only a ``Path`` is one; text is kept as it is).
+
+    Raises:
+        InvalidInputError: It is called outside a step, or the file does not exist.
+    """
+    if isinstance(content, Path) and not content.is_file():
+        raise InvalidInputError(f"artifact {name!r} cannot be kept: there is no file {str(content)!r}")
+    _log("log_artifact").artifact(name, content.encode() if isinstance(content, str) else content)
+
+
+def set_tag(name: str, value: str) -> None:
+    """Tag the run that executes the calling step.
+
+    Raises:
+        InvalidInputError: It is called outside a step.
+    """
+    _log("set_tag").tag(name, str(value))
+
+
+def _log(function: str) -> RunLog:
+    log = _current.get()
+    if log is None:
+        raise InvalidInputError(
+            f"{function} was called outside a step",
+            hint="Call it in a function marked @fb.step, and run its pipeline with: flyball run NAME",
+        )
+    return log
