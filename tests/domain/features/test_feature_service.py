@@ -206,6 +206,13 @@ def test_the_ttl_counts_at_the_time_of_the_request_and_the_future_is_unknown(hom
     assert _read(home, view, _day(8.9), 1) == [None]
 
 
+def test_each_request_may_be_about_its_own_time(home: Home) -> None:
+    view = _view()
+    home.service.materialise(view, _day(9))
+    done = home.service.complete([{"customer_id": 1}] * 2, [home.service.view_ref(view)], [_day(39), _day(40)])
+    assert done.frame["total"].to_list() == [140, None]
+
+
 def test_a_view_that_was_never_materialised_is_named(home: Home) -> None:
     with pytest.raises(NotMaterialisedError, match="version 0 of feature view 'behaviour' has no online rows"):
         home.service.complete([{"customer_id": 1}], [("behaviour", "0", None, ("customer_id",))], _day(9))

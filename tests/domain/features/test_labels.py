@@ -44,7 +44,7 @@ def test_the_same_table_matches_its_own_rows() -> None:
 def test_a_key_that_holds_the_time_matches_it_once() -> None:
     sales = _table("sales", key=["id", "sold_at"], time="sold_at")
     rule = label_rule(sales, sales["price"])
-    assert rule.keys == ("id",)
+    assert rule.keys == ("id", "sold_at")
     rows = pl.LazyFrame({"id": [1, 1], "sold_at": [_day(1), _day(2)], "price": [10, 20]})
     predictions = pl.LazyFrame({"prediction_id": ["p"], "id": [1], "asked_at": [_day(2)]})
     matches = match_labels(predictions, rows, rule, time="asked_at").collect()

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import polars as pl
 
-from flyball.core.durations import format_instant
+from flyball.core.durations import format_instant, to_us
 from flyball.core.errors import InvalidInputError
 from flyball.domain.data.schemas import Schema
 from flyball.domain.features.point_in_time import USABLE, arrange, cumulative_known
@@ -55,6 +55,7 @@ class ViewHistory:
         self.keys = keys
         self.time = time
         self.columns = columns
+        self._usable_us = frame.get_column(USABLE).to_physical().to_numpy()
 
     def until(self, as_of: datetime) -> pl.DataFrame:
         """Return the rows that were usable by ``as_of``."""
@@ -70,7 +71,7 @@ class ViewHistory:
 
     def count(self, instant: datetime) -> int:
         """Return how many rows were usable by an instant."""
-        return int(self.frame.get_column(USABLE).search_sorted(instant, side="right"))
+        return int(self._usable_us.searchsorted(to_us(instant), side="right"))
 
 
 def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:

@@ -64,7 +64,7 @@ def label_rule(spine: Table, label: ColumnRef) -> LabelRule:
         return LabelRule(
             **names,
             match="row",
-            keys=tuple(key for key in tuple(spine.key) or _entity_keys(spine) if key != spine.time),
+            keys=tuple(spine.key) or _entity_keys(spine),
             spine_time=spine.time,
             label_time=spine.time,
             label_known=spine.known,

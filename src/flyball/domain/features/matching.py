@@ -64,11 +64,12 @@ def match_labels(rows: pl.LazyFrame, labels: pl.LazyFrame, rule: LabelRule, *, t
             .filter(pl.col(_ROW))
         )
     else:
-        by_time = rule.match == "row" and time is not None
+        own_time = time if rule.match == "row" and rule.spine_time is not None else None
+        same = [key for key in keys if own_time is None or key != rule.spine_time]  # a key may hold the time
         matched = rows.join(
             answers.with_columns(pl.col(EVENT_TIME).alias(_ROW)),
-            left_on=[*keys, *([time] if by_time and time else [])],
-            right_on=[*keys, *([_ROW] if by_time else [])],
+            left_on=[*same, *([own_time] if own_time else [])],
+            right_on=[*same, *([_ROW] if own_time else [])],
             how="inner",
         )
     ordered = matched.sort(KNOWN, EVENT_TIME, _ORDER, nulls_last=False)
@@ -125,7 +126,7 @@ def _labels_of_own_rows(numbered: pl.LazyFrame, rule: LabelRule) -> pl.LazyFrame
     own = pl.col(rule.column).alias(VALUE)
     if rule.label_known is None or not rule.keys:
         return numbered.select(_ROW, own)
-    same = [*rule.keys, *([rule.spine_time] if rule.spine_time else [])]
+    same = list(dict.fromkeys([*rule.keys, *([rule.spine_time] if rule.spine_time else [])]))
     is_matched = pl.all_horizontal(pl.col(same).is_not_null())
     corrected = (
         numbered.filter(is_matched)
