@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import log10
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 Histogram = dict[int, int]
 """How many answers fell into each bin; bins without any are absent."""
@@ -15,11 +15,17 @@ _DECADES = 7
 _LAST_BIN = _BINS_PER_DECADE * _DECADES - 1
 
 
-def count_latencies(latencies_us: ArrayLike) -> Histogram:
-    """Count latencies, given in microseconds; below 10 µs and above 100 s they fall into the outermost bins."""
+def place_latencies(latencies_us: ArrayLike) -> NDArray[np.int64]:
+    """Return the bin of each latency in microseconds; the outermost bins take all beyond 10 µs and 100 s."""
     values = np.maximum(np.asarray(latencies_us, dtype=np.float64), _FASTEST_US)
+    # The small addition keeps a value that lies on an edge in the bin that begins there.
     places = (np.log10(values / _FASTEST_US) * _BINS_PER_DECADE + 1e-9).astype(np.int64)
-    bins, counts = np.unique(np.minimum(places, _LAST_BIN), return_counts=True)
+    return np.minimum(places, _LAST_BIN)
+
+
+def count_latencies(latencies_us: ArrayLike) -> Histogram:
+    """Count latencies in microseconds. See `place_latencies`."""
+    bins, counts = np.unique(place_latencies(latencies_us), return_counts=True)
     return dict(zip(bins.tolist(), counts.tolist(), strict=True))
 
 

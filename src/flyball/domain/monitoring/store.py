@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -10,7 +11,16 @@ from flyball.core.encoding import to_json
 from flyball.domain.monitoring.alerts import Alert
 from flyball.domain.monitoring.deliveries import Delivery
 from flyball.domain.monitoring.findings import Finding
+from flyball.domain.monitoring.windows import TilePlace
 from flyball.storage.db import Row, Transaction
+
+
+class Mark(NamedTuple):
+    """Up to where a monitor was evaluated: the instant in microseconds, and the newest prediction's number."""
+
+    evaluated_us: int
+    seen: int
+
 
 _read_alert = msgspec.json.Decoder(Alert).decode
 _read_finding = msgspec.json.Decoder(Finding).decode
@@ -74,13 +84,20 @@ def _to_delivery(row: Row) -> Delivery:
     )
 
 
-def put_alert(tx: Transaction, alert: Alert, evaluated_at: datetime) -> None:
+def put_alert(tx: Transaction, alert: Alert, mark: Mark) -> None:
     """Keep an alert's present state."""
     tx.execute(
-        "INSERT INTO monitoring_alert (endpoint, monitor, is_raised, evaluated_us, alert) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT (endpoint, monitor) DO UPDATE SET "
-        "is_raised = excluded.is_raised, evaluated_us = excluded.evaluated_us, alert = excluded.alert",
-        (alert.endpoint, alert.monitor, int(alert.is_raised), to_us(evaluated_at), to_json(alert).decode()),
+        "INSERT INTO monitoring_alert (endpoint, monitor, is_raised, evaluated_us, seen, alert) "
+        "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (endpoint, monitor) DO UPDATE SET is_raised = excluded.is_raised, "
+        "evaluated_us = excluded.evaluated_us, seen = excluded.seen, alert = excluded.alert",
+        (
+            alert.endpoint,
+            alert.monitor,
+            int(alert.is_raised),
+            mark.evaluated_us,
+            mark.seen,
+            to_json(alert).decode(),
+        ),
     )
 
 
@@ -96,10 +113,10 @@ def list_alerts(tx: Transaction, endpoint: str | None = None, *, raised_only: bo
     return [_read_alert(row["alert"]) for row in rows]
 
 
-def list_evaluated(tx: Transaction, endpoint: str) -> dict[str, int]:
-    """Return when each monitor of an endpoint was last evaluated, in microseconds."""
-    rows = tx.rows("SELECT monitor, evaluated_us FROM monitoring_alert WHERE endpoint = ?", (endpoint,))
-    return {row["monitor"]: row["evaluated_us"] for row in rows}
+def list_marks(tx: Transaction, endpoint: str) -> dict[str, Mark]:
+    """Return up to where each monitor of an endpoint was evaluated."""
+    rows = tx.rows("SELECT monitor, evaluated_us, seen FROM monitoring_alert WHERE endpoint = ?", (endpoint,))
+    return {row["monitor"]: Mark(row["evaluated_us"], row["seen"]) for row in rows}
 
 
 def put_finding(tx: Transaction, endpoint: str, finding: Finding) -> None:
@@ -140,38 +157,35 @@ def list_findings(
 
 def list_tiles(
     tx: Transaction, endpoint: str, size_us: int, since_us: int, until_us: int
-) -> list[tuple[str, str, str]]:
-    """Return version, variant and counts (JSON) of the tiles that begin in [since, until)."""
+) -> list[tuple[TilePlace, str]]:
+    """Return the places and counts (JSON) of the tiles that begin in [since, until)."""
     rows = tx.rows(
-        "SELECT version, variant, counts FROM monitoring_tile "
+        "SELECT start_us, version, variant, counts FROM monitoring_tile "
         "WHERE endpoint = ? AND size_us = ? AND start_us >= ? AND start_us < ?",
         (endpoint, size_us, since_us, until_us),
     )
-    return [(row["version"], row["variant"], row["counts"]) for row in rows]
+    return [(TilePlace(size_us, row["start_us"], row["version"], row["variant"]), row["counts"]) for row in rows]
 
 
-TileKey = tuple[str, int, int, str, str]
-"""Endpoint, size and start in microseconds, version, variant."""
-
-
-def find_tile(tx: Transaction, key: TileKey) -> str | None:
-    """Return the counts of one tile as JSON."""
-    found: str | None = tx.value(
-        "SELECT counts FROM monitoring_tile "
-        "WHERE endpoint = ? AND size_us = ? AND start_us = ? AND version = ? AND variant = ?",
-        key,
-    )
-    return found
-
-
-def put_tiles(tx: Transaction, tiles: Mapping[TileKey, str]) -> None:
+def put_tiles(tx: Transaction, endpoint: str, tiles: Mapping[TilePlace, str]) -> None:
     """Replace the counts of tiles."""
     tx.execute_many(
         "INSERT INTO monitoring_tile (endpoint, size_us, start_us, version, variant, counts) "
         "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (endpoint, size_us, start_us, version, variant) "
         "DO UPDATE SET counts = excluded.counts",
-        [(*key, counts) for key, counts in tiles.items()],
+        [
+            (endpoint, place.size_us, place.start_us, place.version, place.variant, counts)
+            for place, counts in tiles.items()
+        ],
     )
+
+
+def find_newest_tile(tx: Transaction, endpoint: str, size_us: int) -> int | None:
+    """Return where the newest tile of a size begins, in microseconds."""
+    found: int | None = tx.value(
+        "SELECT max(start_us) FROM monitoring_tile WHERE endpoint = ? AND size_us = ?", (endpoint, size_us)
+    )
+    return found
 
 
 def delete_tiles_before(tx: Transaction, endpoint: str, size_us: int, before_us: int) -> None:
@@ -185,7 +199,7 @@ def delete_tiles_before(tx: Transaction, endpoint: str, size_us: int, before_us:
 def add_recent(
     tx: Transaction, endpoint: str, version: str, predictions: Sequence[tuple[int, float]], keep: int
 ) -> None:
-    """Add predictions (time in microseconds, value) to a version's newest, and forget all but ``keep``."""
+    """Add predictions (time in microseconds, value) to a version's newest, and forget all but about ``keep``."""
     tx.execute_many(
         "INSERT INTO monitoring_recent (endpoint, version, at_us, prediction) VALUES (?, ?, ?, ?)",
         [(endpoint, version, at_us, value) for at_us, value in predictions],
@@ -205,7 +219,22 @@ def list_recent(tx: Transaction, endpoint: str, version: str, last: int) -> list
     """Return a version's newest predictions at an endpoint, the newest first: time in microseconds, value."""
     rows = tx.rows(
         "SELECT at_us, prediction FROM monitoring_recent WHERE endpoint = ? AND version = ? "
-        "ORDER BY at_us DESC LIMIT ?",
+        "ORDER BY at_us DESC, seq DESC LIMIT ?",
         (endpoint, version, last),
     )
     return [(row["at_us"], row["prediction"]) for row in rows]
+
+
+def last_recent(tx: Transaction) -> int:
+    """Return the number of the prediction that was added last; 0 when there is none."""
+    return int(tx.value("SELECT coalesce(max(seq), 0) FROM monitoring_recent"))
+
+
+def count_recent(tx: Transaction, endpoint: str, version: str, after: int) -> int:
+    """Return how many of a version's newest predictions were added after a number."""
+    return int(
+        tx.value(
+            "SELECT count(*) FROM monitoring_recent WHERE endpoint = ? AND version = ? AND seq > ?",
+            (endpoint, version, after),
+        )
+    )

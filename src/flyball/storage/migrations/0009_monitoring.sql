@@ -8,6 +8,7 @@ CREATE TABLE monitoring_tile (
     PRIMARY KEY (endpoint, size_us, start_us, version, variant)
 );
 CREATE TABLE monitoring_recent (
+    seq INTEGER PRIMARY KEY,
     endpoint TEXT NOT NULL,
     version TEXT NOT NULL,
     at_us INTEGER NOT NULL,
@@ -28,6 +29,7 @@ CREATE TABLE monitoring_alert (
     monitor TEXT NOT NULL,
     is_raised INTEGER NOT NULL,
     evaluated_us INTEGER NOT NULL,
+    seen INTEGER NOT NULL,
     alert TEXT NOT NULL,
     PRIMARY KEY (endpoint, monitor)
 );
