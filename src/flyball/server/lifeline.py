@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from flyball.server.up import LIFELINE
+from flyball.workspace.trainers import LIFELINE
 
 
 def when_supervisor_ends(leave: Callable[[], None]) -> None:

@@ -16,9 +16,8 @@ import msgspec
 from flyball.core.clock import monotonic_s
 from flyball.core.errors import BackendError, ConflictError, NotPermittedError
 from flyball.core.files import holding_lock, write_bytes
+from flyball.workspace.trainers import LIFELINE
 
-LIFELINE = "FLYBALL_LIFELINE"
-"""Names the pipe that ends when the supervisor does; a child that reads its end leaves too."""
 _ROLES = ("control", "gateway", "loop")
 _STOP_GRACE_S = 10.0
 _RESTART_PAUSE_S = 0.5

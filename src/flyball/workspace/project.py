@@ -27,13 +27,13 @@ class Project:
         self.root = root
         self.module = module
         self.files = files
-        self.entities = _gather(module, Entity)
-        self.tables = _gather(module, Table)
-        self.views = _gather(module, FeatureView)
-        self.request_features = _gather(module, RequestFeatures)
-        self.steps = _gather(module, Step)
-        self.pipelines = _gather(module, Pipeline)
-        self.endpoints = _gather(module, Endpoint)
+        self.entities = gather(module, Entity)
+        self.tables = gather(module, Table)
+        self.views = gather(module, FeatureView)
+        self.request_features = gather(module, RequestFeatures)
+        self.steps = gather(module, Step)
+        self.pipelines = gather(module, Pipeline)
+        self.endpoints = gather(module, Endpoint)
 
     @classmethod
     def load(cls, root: Path) -> "Project":
@@ -56,7 +56,7 @@ class Project:
         """
         return _pick("table", name, self.tables)
 
-    def pipeline(self, name: str) -> Pipeline:
+    def pipeline(self, name: str) -> Pipeline[..., Any]:
         """Return a pipeline.
 
         Raises:
@@ -94,7 +94,12 @@ def _pick(kind: str, name: str, known: dict[str, T]) -> T:
     return known[name]
 
 
-def _gather(module: ModuleType, kind: type[T]) -> dict[str, T]:
+def gather(module: ModuleType, kind: type[T]) -> dict[str, T]:
+    """Return what a module declares of one kind, by name; what has no name takes its variable's.
+
+    Raises:
+        ConflictError: Two different ones have the same name.
+    """
     found: dict[str, T] = {}
     for variable, value in vars(module).items():
         if not isinstance(value, kind) or any(value is other for other in found.values()):

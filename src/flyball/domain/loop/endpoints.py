@@ -1,7 +1,7 @@
 """An endpoint as a project declares it: the model it serves and everything that keeps it right."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.loop.triggers import Trigger
@@ -43,7 +43,7 @@ class Endpoint:
         approval: str = AUTO,
         rollout: Sequence[Stage] = (),
         monitors: Sequence[Monitor] = (),
-        retrain: Pipeline | None = None,
+        retrain: Pipeline[..., Any] | None = None,
         retrain_on: Sequence[Trigger] = (),
         on_violation: Literal["refuse", "quarantine"] = "refuse",
         name: str | None = None,
@@ -84,7 +84,7 @@ class Endpoint:
             ("retrain_on", self.retrain_on, Trigger),
         ):
             for value in values:
-                if not isinstance(value, kinds):  # type: ignore[arg-type]
+                if not isinstance(value, kinds):
                     raise InvalidInputError(
                         f"{what} of the endpoint for {self.model!r} holds {value!r}, which does not belong there"
                     )

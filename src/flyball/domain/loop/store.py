@@ -39,9 +39,21 @@ def finish_reaction(
 ) -> None:
     """Close a reaction."""
     tx.execute(
-        "UPDATE loop_reaction SET state = ?, finished_at_us = ?, run_id = ?, error = ? WHERE endpoint = ? AND cause = ?",
+        "UPDATE loop_reaction SET state = ?, finished_at_us = ?, run_id = ?, error = ? "
+        "WHERE endpoint = ? AND cause = ?",
         (state.value, to_us(at), run_id, error, endpoint, cause),
     )
+
+
+def find_reaction(tx: Transaction, endpoint: str, cause: int) -> Reaction | None:
+    """Return the reaction of an endpoint to a cause."""
+    row = tx.row(f"SELECT {_COLUMNS} FROM loop_reaction WHERE endpoint = ? AND cause = ?", (endpoint, cause))
+    return _read(row) if row else None
+
+
+def is_new_cause(tx: Transaction, endpoint: str, cause: int) -> bool:
+    """Tell whether an event has not acted on an endpoint yet."""
+    return find_reaction(tx, endpoint, cause) is None
 
 
 def last_reaction(tx: Transaction, endpoint: str) -> Reaction | None:
@@ -76,7 +88,8 @@ def find_watermark(tx: Transaction, name: str) -> str | None:
 def put_watermark(tx: Transaction, name: str, value: str) -> None:
     """Keep a value under a name."""
     tx.execute(
-        "INSERT INTO loop_watermark (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        "INSERT INTO loop_watermark (name, value) VALUES (?, ?) "
+        "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         (name, value),
     )
 

@@ -1,0 +1,75 @@
+"""Commands that look back: trace, history, audit."""
+
+import click
+
+from flyball.cli.options import Place, emit, json_option, place_options
+
+
+@click.command()
+@click.argument("prediction")
+@json_option
+@place_options
+def trace(place: Place, prediction: str, as_json: bool) -> None:
+    r"""Show everything behind PREDICTION (its id), down to the data that trained its model.
+
+    \b
+    Example:
+      flyball trace 01k8x2v7q4r6t8w0y2a4c6e8g0
+    """
+    from flyball.cli.pictures import draw_trace
+    from flyball.workspace.tracing import trace_prediction
+    from flyball.workspace.workspace import Workspace
+
+    found = trace_prediction(Workspace(place.project, place.home), prediction)
+    emit(found, as_json=as_json, text=draw_trace)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--at", required=True, help='The instant, such as "2026-03-01 14:05"; UTC where no zone is given.')
+@json_option
+@place_options
+def history(place: Place, name: str, at: str, as_json: bool) -> None:
+    r"""Show what was live on the endpoint NAME at an instant.
+
+    \b
+    Example:
+      flyball history credit --at "2026-03-01 14:05"
+    """
+    from flyball.cli.pictures import draw_history
+    from flyball.core.durations import parse_instant
+    from flyball.workspace.histories import read_history
+    from flyball.workspace.workspace import Workspace
+
+    found = read_history(Workspace(place.project, place.home), name, parse_instant(at, what="--at"))
+    emit(found, as_json=as_json, text=draw_history)
+
+
+@click.group()
+def audit() -> None:
+    """Check that the journal is whole."""
+
+
+@audit.command()
+@json_option
+@place_options
+def verify(place: Place, as_json: bool) -> int:
+    r"""Recompute the journal's chain; exit with 1 and the first event that does not fit, if there is one.
+
+    \b
+    Example:
+      flyball audit verify
+    """
+    from flyball.workspace.workspace import open_journal
+
+    result = open_journal(place.home).verify()
+    emit(
+        result,
+        as_json=as_json,
+        text=lambda found: (
+            f"the journal is whole: {found.events:,} events, head {found.head[:12]}"
+            if found.broken_at is None
+            else f"the journal is broken at event {found.broken_at}: {found.reason}"
+        ),
+    )
+    return 0 if result.broken_at is None else 1

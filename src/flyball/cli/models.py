@@ -1,0 +1,43 @@
+"""Commands that decide what is live: approve, rollback."""
+
+import click
+
+from flyball.cli.options import Place, emit, json_option, place_options
+from flyball.workspace.workspace import Workspace
+
+
+@click.command()
+@click.argument("version")
+@click.option("--as", "user", required=True, help="Who signs; must have the role that the endpoint asks for.")
+@json_option
+@place_options
+def approve(place: Place, version: str, user: str, as_json: bool) -> None:
+    r"""Sign the evidence of VERSION (name/number), so that it may go live.
+
+    \b
+    Example:
+      flyball approve credit-risk/7 --as ana
+    """
+    signed = Workspace(place.project, place.home).approve(version, user)
+    emit(signed, as_json=as_json, text=lambda _: f"{version} is approved by {user}; the loop takes it live")
+
+
+@click.command()
+@click.argument("endpoint")
+@click.option("--reason", default="asked for by hand", help="Why; kept in the journal.")
+@click.option("--as", "user", default="cli", help="Who asks; kept in the journal.")
+@json_option
+@place_options
+def rollback(place: Place, endpoint: str, reason: str, user: str, as_json: bool) -> None:
+    r"""Go back to the model that was live on ENDPOINT before, with all that belongs to it.
+
+    Features, schema, data tests and thresholds return with the model; nothing is trained.
+
+    \b
+    Example:
+      flyball rollback credit --reason "wrong prices since noon"
+    """
+    done = Workspace(place.project, place.home).rollback(endpoint, actor=f"user/{user}", reason=reason)
+    emit(
+        done, as_json=as_json, text=lambda made: f"{endpoint}: {made.now_live} is live again instead of {made.was_live}"
+    )

@@ -1,0 +1,119 @@
+"""Commands around a running endpoint: up, predict, label."""
+
+import http.client
+from typing import Any
+
+import click
+
+from flyball.cli.options import Place, emit, json_option, place_options
+from flyball.core.encoding import from_json, to_json
+from flyball.core.errors import FlyballError, InvalidInputError
+from flyball.core.settings import load_settings
+from flyball.server.up import Up, find_running
+
+_TIMEOUT_S = 30.0
+
+
+@click.command()
+@click.option("--host", help="A loopback address [default: 127.0.0.1].")
+@click.option(
+    "--port", type=click.IntRange(1, 65533), help="The API's port; predictions are one above [default: 3592]."
+)
+@place_options
+def up(place: Place, host: str | None, port: int | None) -> None:
+    r"""Start the API, the endpoints and the loop, until Ctrl-C.
+
+    \b
+    Example:
+      flyball up --port 3592
+    """
+    from flyball.workspace.project import Project
+
+    settings, _ = load_settings(place.project, {"host": host, "port": port})
+    endpoints = Project.load(place.project).endpoints  # a project that does not load is told of here, not in a log
+
+    def tell(line: str) -> None:
+        click.echo(line, err=True)
+
+    system = Up(place.project, place.home, settings.host, settings.port, tell)
+    base = f"http://{settings.host}"
+    tell(f"API          {base}:{settings.port}          (GET /health, /status, /events)")
+    for name in endpoints:
+        tell(f"predictions  {base}:{settings.port + 1}/predict/{name}")
+    tell("Ctrl-C stops everything.")
+    system.run()
+
+
+@click.command()
+@click.argument("endpoint")
+@click.option("--json", "request", required=True, help="The request: one JSON object of named fields.")
+@place_options
+def predict(place: Place, endpoint: str, request: str) -> None:
+    r"""Ask ENDPOINT for a prediction and print the answer as JSON.
+
+    Asks the running `flyball up` of this home; without one, computes and logs the prediction here.
+
+    \b
+    Example:
+      flyball predict credit --json '{"customer_id": 17, "income": 52000, "term_months": 36}'
+    """
+    body = from_json(request, dict[str, Any], what="the request")
+    running = find_running(place.home)
+    emit(_ask(running, endpoint, body) if running else _compute(place, endpoint, body), as_json=False)
+
+
+@click.command()
+@click.argument("prediction")
+@click.argument("value")
+@click.option("--at", help="When it happened, such as 2026-03-01T14:05 [default: now].")
+@json_option
+@place_options
+def label(place: Place, prediction: str, value: str, at: str | None, as_json: bool) -> None:
+    r"""Say how PREDICTION (its id) turned out: VALUE is what really happened.
+
+    \b
+    Example:
+      flyball label 01k8x2v7q4r6t8w0y2a4c6e8g0 1
+    """
+    from flyball.core.durations import parse_instant
+    from flyball.workspace.workspace import Workspace
+
+    workspace = Workspace(place.project, place.home)
+    kept = workspace.label(prediction, _read_value(value), at=parse_instant(at, what="--at") if at else None)
+    emit(kept, as_json=as_json, text=lambda _: f"kept: {prediction} turned out to be {value}")
+
+
+def _read_value(text: str) -> Any:
+    try:
+        value = from_json(text, Any)
+    except InvalidInputError:
+        return text
+    return value if isinstance(value, int | float | bool | str) else text
+
+
+def _compute(place: Place, endpoint: str, body: dict[str, Any]) -> Any:
+    from flyball.workspace.workspace import Workspace
+
+    return Workspace(place.project, place.home).predict(endpoint, [body])[0]
+
+
+def _ask(address: tuple[str, int], endpoint: str, body: dict[str, Any]) -> Any:
+    host, port = address
+    connection = http.client.HTTPConnection(host, port + 1, timeout=_TIMEOUT_S)
+    try:
+        connection.request("POST", f"/predict/{endpoint}", to_json(body), {"content-type": "application/json"})
+        response = connection.getresponse()
+        answer = from_json(response.read(), dict[str, Any], what="the gateway's answer")
+    finally:
+        connection.close()
+    if response.status >= 400:
+        raise RefusedError(answer)
+    return answer
+
+
+class RefusedError(FlyballError):
+    """The running gateway refused a request; its problem document says why."""
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        super().__init__(str(problem.get("detail") or problem), hint=str(problem.get("hint") or ""))
+        self.code = str(problem.get("type", self.code)).removeprefix("urn:flyball:")

@@ -1,0 +1,198 @@
+"""Takes approved versions to live: starts rollouts, lets guards judge them, promotes or rolls back."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+
+from flyball.core.clock import Clock
+from flyball.core.encoding import to_plain
+from flyball.domain.journal.service import Journal
+from flyball.domain.loop.endpoints import Endpoint
+from flyball.domain.monitoring.distributions import Baseline, read_labelled
+from flyball.domain.monitoring.guards import GuardLimits, GuardVerdict, VariantCounts, compare_variants
+from flyball.domain.monitoring.monitors import Performance
+from flyball.domain.monitoring.performance import compute_metric
+from flyball.domain.monitoring.service import MonitoringService
+from flyball.domain.predictions.service import PredictionService
+from flyball.domain.registry.aliases import CHALLENGER, CHAMPION
+from flyball.domain.registry.service import RegistryService
+from flyball.domain.registry.versions import ModelVersion, Status, parse_ref
+from flyball.domain.serving.rollouts import Move, Outcome, Rollout, RolloutStatus, Verdict
+from flyball.domain.serving.service import RolloutService
+from flyball.storage.db import Database
+
+APPROVED = "registry.version.approved"
+_PATIENCE = 4
+"""A stage that has seen too little traffic to judge ends after so many times its length, if nothing bad was seen."""
+
+
+class RollbackResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rollback changed.
+
+    Attributes:
+        endpoint: Where.
+        was_live: The version that answered, or was on its way to.
+        now_live: The version that answers from now on.
+    """
+
+    endpoint: str
+    was_live: str
+    now_live: str
+
+
+class Deployer:
+    """Moves versions of the endpoints' models.
+
+    Args:
+        db: Keeps up to where approvals were acted on.
+        journal: Tells which versions were approved.
+        clock: The present.
+        registry: Knows the versions and which one is champion.
+        rollouts: Keeps the way of each to live.
+        monitoring: Counts what each variant did.
+        predictions: Knows how predictions of each turned out.
+        baseline_of: Tells how a version's predictions and labels compare.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        journal: Journal,
+        clock: Clock,
+        registry: RegistryService,
+        rollouts: RolloutService,
+        monitoring: MonitoringService,
+        predictions: PredictionService,
+        baseline_of: Callable[[str], Baseline],
+    ) -> None:
+        self._db = db
+        self._journal = journal
+        self._clock = clock
+        self._registry = registry
+        self._rollouts = rollouts
+        self._monitoring = monitoring
+        self._predictions = predictions
+        self._baseline_of = baseline_of
+
+    def take_up(self, endpoints: Mapping[str, Endpoint]) -> None:
+        """Start a rollout for the newest version approved since the last time, where none is under way."""
+        for name, endpoint in endpoints.items():
+            cursor = f"loop/approved/{name}"
+            events = self._journal.list_events(after=self._journal.cursor(cursor), kinds=[APPROVED])
+            if not events or self._rollouts.find_running(name) is not None:
+                continue
+            found = None
+            for event in events:
+                version = self._find_approved(event.subject.removeprefix("version/"), endpoint.model)
+                found = (version, event.seq) if version is not None else found
+            if found is not None:
+                self._start(name, endpoint, *found)
+            with self._db.begin() as tx:
+                self._journal.move_cursor(tx, cursor, events[-1].seq)
+
+    def take_up_first(self, endpoints: Mapping[str, Endpoint]) -> None:
+        """Take approved versions up only where nothing is live, which disturbs nobody."""
+        self.take_up({name: found for name, found in endpoints.items() if self._registry.champion(found.model) is None})
+
+    def drive(self, endpoints: Mapping[str, Endpoint]) -> None:
+        """Let the guards of every running rollout judge, and move it as they and the time demand."""
+        for name, endpoint in endpoints.items():
+            rollout = self._rollouts.find_running(name)
+            if rollout is None:
+                continue
+            champion = self._registry.champion(rollout.model)
+            if champion is not None and champion.ref == rollout.candidate:
+                # A crash came between the alias and the rollout: the version is live already.
+                self._rollouts.apply(name, Move.PROMOTE, reason="it is champion already", actor="loop")
+                continue
+            verdict, evidence = self._judge(rollout, endpoint)
+            move, moved = self._rollouts.judge(name, verdict, evidence=evidence)
+            if move is not Move.STAY:
+                self._finish(moved, verdict.summary)
+
+    def roll_back(self, name: str, endpoint: Endpoint, *, reason: str, actor: str) -> RollbackResult:
+        """End the rollout that is under way, or else return to the champion before; nothing is trained.
+
+        Raises:
+            NoEarlierVersionError: There is nothing to return to.
+        """
+        champion = self._registry.champion(endpoint.model)
+        running = self._rollouts.find_running(name)
+        if running is not None and champion is not None:
+            moved = self._rollouts.apply(name, Move.ROLL_BACK, reason=reason, actor=actor)
+            self._finish(moved, reason)
+            return RollbackResult(endpoint=name, was_live=moved.candidate, now_live=champion.ref)
+        target = self._registry.previous_champion(endpoint.model)
+        self._registry.set_alias(endpoint.model, CHAMPION, target.ref, reason=f"rolled back: {reason}", actor=actor)
+        return RollbackResult(endpoint=name, was_live=champion.ref if champion else "", now_live=target.ref)
+
+    def _find_approved(self, ref: str, model: str) -> ModelVersion | None:
+        if parse_ref(ref)[0] != model:
+            return None
+        version = self._registry.get(ref)
+        champion = self._registry.champion(model)
+        is_newer = champion is None or version.number > champion.number
+        return version if is_newer and version.status is Status.APPROVED else None
+
+    def _start(self, name: str, endpoint: Endpoint, version: ModelVersion, cause: int) -> None:
+        champion = self._registry.champion(endpoint.model)
+        rollout = self._rollouts.start(
+            name,
+            model=endpoint.model,
+            candidate=version.ref,
+            champion=champion.ref if champion is not None else None,
+            stages=endpoint.rollout,
+            cause=cause,
+        )
+        if rollout.is_running:
+            self._registry.set_alias(
+                endpoint.model, CHALLENGER, version.ref, reason="its rollout began", actor="loop", cause=cause
+            )
+        else:
+            self._finish(rollout, "nothing was live before" if champion is None else "it has no stages")
+
+    def _finish(self, rollout: Rollout, reason: str) -> None:
+        if rollout.is_running:
+            return
+        if rollout.status is RolloutStatus.PROMOTED:
+            self._registry.set_alias(
+                rollout.model, CHAMPION, rollout.candidate, reason=f"promoted: {reason}", actor="loop"
+            )
+        self._registry.set_alias(rollout.model, CHALLENGER, None, reason="its rollout ended", actor="loop")
+
+    def _judge(self, rollout: Rollout, endpoint: Endpoint) -> tuple[Verdict, dict[str, object]]:
+        candidate = self._registry.get(rollout.candidate)
+        if candidate.status is not Status.APPROVED:
+            return Verdict(outcome=Outcome.FAIL, reasons=(f"{rollout.candidate} is {candidate.status}",)), {}
+        now = self._clock.now()
+        metric = next((found.metric for found in endpoint.monitors if isinstance(found, Performance)), None)
+        stage = rollout.stage
+        role = stage.kind.value if stage is not None else "canary"
+        live = self._count(rollout, rollout.champion or "", "live", metric, now)
+        new = self._count(rollout, rollout.candidate, role, metric, now)
+        found = compare_variants(live, new, GuardLimits(metric=metric))
+        verdict = to_verdict(found, rollout, now)
+        return verdict, {"comparisons": to_plain(found.comparisons)}
+
+    def _count(self, rollout: Rollout, version: str, variant: str, metric: str | None, now: datetime) -> VariantCounts:
+        since = rollout.stage_started_at
+        estimate = None
+        if metric is not None:
+            rows = self._predictions.labelled(rollout.endpoint, since, version=version, variant=variant)
+            estimate = compute_metric(metric, *read_labelled(self._baseline_of(version), rows))
+        return self._monitoring.variant_counts(rollout.endpoint, version, variant, since, now, metric=estimate)
+
+
+def to_verdict(found: GuardVerdict, rollout: Rollout, now: datetime) -> Verdict:
+    """Turn what guards found into what a rollout does: too little traffic waits, but not for ever."""
+    stage = rollout.stage
+    reasons = tuple(found.reasons)
+    if found.state == "worse":
+        return Verdict(outcome=Outcome.FAIL, reasons=reasons)
+    if found.state == "ok" or stage is None:
+        return Verdict(outcome=Outcome.PASS, reasons=reasons)
+    waited: timedelta = now - rollout.stage_started_at
+    if waited >= _PATIENCE * stage.duration:
+        return Verdict(outcome=Outcome.PASS, reasons=("too little traffic to judge, nothing bad seen", *reasons))
+    return Verdict(outcome=Outcome.WAIT, reasons=reasons)

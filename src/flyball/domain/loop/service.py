@@ -1,0 +1,157 @@
+"""The loop: one turn does whatever the present asks for; live and replay turn the very same."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import polars as pl
+
+from flyball.core.clock import Clock
+from flyball.domain.features.plans import TrainingSetPlan
+from flyball.domain.features.service import FeatureService
+from flyball.domain.features.views import FeatureView
+from flyball.domain.loop.deployment import Deployer
+from flyball.domain.loop.endpoints import Endpoint
+from flyball.domain.loop.labelling import LabelIngest
+from flyball.domain.loop.retraining import Retrainer
+from flyball.domain.loop.training import Trainer
+from flyball.domain.monitoring.distributions import Baseline
+from flyball.domain.monitoring.service import MonitoringService
+from flyball.domain.predictions.service import PredictionService
+from flyball.domain.registry.service import RegistryService
+from flyball.domain.serving.service import RolloutService
+from flyball.storage.db import Transaction
+
+
+class Deployed(Protocol):
+    """What the loop needs of the package of a version that takes traffic."""
+
+    def baseline(self, version: str) -> Baseline:
+        """Return what its traffic is compared with."""
+        ...
+
+    def views(self, version: str) -> Sequence[FeatureView]:
+        """Return its feature views, as they were when it was trained."""
+        ...
+
+    def plan(self, endpoint: Endpoint) -> TrainingSetPlan | None:
+        """Return what the endpoint's model is trained on; None when no pipeline makes it from a training set."""
+        ...
+
+
+class LoopService:
+    """Turns the loop.
+
+    In this order, so that each part sees what the one before has brought: trainings that have ended; the log, sealed
+    into counts; labels; approved versions; their features, online; rollouts; monitors and alerts; triggers.
+
+    Args:
+        clock: The present; simulated in a replay.
+        endpoints: By name.
+        predictions: The log and the labels.
+        monitoring: Counts, judges and raises alerts.
+        registry: Knows what is live.
+        features: Brings features online.
+        rollouts: Knows what is on its way to live.
+        deployer: Takes versions to live.
+        retrainer: Sets retrainings in motion.
+        labels: Takes labels from tables.
+        deployed: Reads packages.
+        trainer: Runs retrainings; stopped with the loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        endpoints: Mapping[str, Endpoint],
+        predictions: PredictionService,
+        monitoring: MonitoringService,
+        registry: RegistryService,
+        features: FeatureService,
+        rollouts: RolloutService,
+        deployer: Deployer,
+        retrainer: Retrainer,
+        labels: LabelIngest,
+        deployed: Deployed,
+        trainer: Trainer,
+    ) -> None:
+        self.trainer = trainer
+        self.deployer = deployer
+        self._clock = clock
+        self._endpoints = endpoints
+        self._predictions = predictions
+        self._monitoring = monitoring
+        self._registry = registry
+        self._features = features
+        self._rollouts = rollouts
+        self._retrainer = retrainer
+        self._labels = labels
+        self._deployed = deployed
+
+    def tick(self) -> None:
+        """Do whatever the present asks for.
+
+        Safe to be killed at any point: each part is one transaction, or does again only what is left to do.
+
+        Raises:
+            FlyballError: A part cannot go on; the parts before it are done, and the next turn tries again.
+        """
+        self._retrainer.collect()
+        self._predictions.seal(on_sealed=self._observe)
+        self._ingest_labels()
+        self.deployer.take_up(self._endpoints)
+        self.materialise()
+        self.deployer.drive(self._endpoints)
+        self._watch()
+        self._retrainer.resume(self._endpoints)
+        self._retrainer.react(self._endpoints)
+
+    def materialise(self) -> None:
+        """Bring the features of every version that takes traffic, or may after a rollback, up to now."""
+        for name, endpoint in self._endpoints.items():
+            for version in self._versions_in_use(name, endpoint):
+                for view in self._deployed.views(version):
+                    self._features.materialise(view, actor="loop")
+
+    def _versions_in_use(self, name: str, endpoint: Endpoint) -> list[str]:
+        moves = self._registry.history(endpoint.model, alias="champion")
+        used = [f"{endpoint.model}/{move.number}" for move in moves[-2:] if move.number is not None]
+        rollout = self._rollouts.find_running(name)
+        if rollout is not None:
+            used.append(rollout.candidate)
+        return list(dict.fromkeys(used))
+
+    def _observe(self, tx: Transaction, rows: pl.DataFrame) -> None:
+        self._monitoring.observe(tx, rows, self._deployed.baseline)
+
+    def _ingest_labels(self) -> None:
+        now = self._clock.now()
+        for name, endpoint in self._endpoints.items():
+            plan = self._deployed.plan(endpoint)
+            if plan is not None:
+                self._labels.ingest(name, plan.spine, endpoint.label or plan.label, now)
+
+    def _watch(self) -> None:
+        for name, endpoint in self._endpoints.items():
+            champion = self._registry.champion(endpoint.model)
+            if champion is None or not endpoint.monitors:
+                continue
+            self._monitoring.evaluate(
+                name,
+                endpoint.monitors,
+                self._deployed.baseline(champion.ref),
+                labelled=_Labelled(self._predictions, name),
+            )
+
+
+class _Labelled:
+    """Implements monitoring's `LabelSource` over the prediction log."""
+
+    def __init__(self, predictions: PredictionService, endpoint: str) -> None:
+        self._predictions = predictions
+        self._endpoint = endpoint
+
+    def __call__(self, *, version: str, known_since: datetime, as_of: datetime) -> pl.DataFrame:
+        rows = self._predictions.labelled(self._endpoint, as_of=as_of, version=version)
+        return rows.filter(pl.col("label_known_at") > known_since, pl.col("variant") != "shadow")

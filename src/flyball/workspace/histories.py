@@ -1,0 +1,68 @@
+"""What was live on an endpoint at an instant."""
+
+from datetime import datetime
+
+import msgspec
+
+from flyball.core.errors import UnknownNameError
+from flyball.domain.registry.aliases import CHAMPION
+from flyball.domain.registry.versions import Approval, ModelVersion
+from flyball.domain.serving.rollouts import state_at
+from flyball.workspace.workspace import Workspace
+
+
+class HistoryMoment(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of an endpoint at an instant.
+
+    Attributes:
+        name: The endpoint.
+        model: Its model.
+        at: The instant.
+        live: The version that answered; None before the first one went live.
+        since: From when on it was live.
+        reason: Why it went live.
+        actor: Who or what took it live.
+        approvals: Who approved it.
+        rollout_candidate: The version that was on its way to live.
+        rollout_state: How far it had come.
+    """
+
+    name: str
+    model: str
+    at: datetime
+    live: ModelVersion | None
+    since: datetime | None = None
+    reason: str = ""
+    actor: str = ""
+    approvals: list[Approval] = []
+    rollout_candidate: str | None = None
+    rollout_state: str | None = None
+
+
+def read_history(workspace: Workspace, name: str, at: datetime) -> HistoryMoment:
+    """Return what was live on an endpoint at an instant. A model's name is understood, too.
+
+    Raises:
+        UnknownNameError: Neither an endpoint nor a model has that name.
+    """
+    endpoints = workspace.project.endpoints
+    model = endpoints[name].model if name in endpoints else name
+    if name not in endpoints and name not in workspace.registry.list_models():
+        raise UnknownNameError("endpoint or model", name, [*endpoints, *workspace.registry.list_models()])
+    live = workspace.registry.find_alias(model, CHAMPION, at=at)
+    moves = workspace.registry.history(model, alias=CHAMPION, until=at)
+    rollout = workspace.rollouts.find_at(name, at)
+    state = state_at(rollout, at) if rollout is not None else None
+    is_under_way = rollout is not None and (rollout.ended_at is None or at < rollout.ended_at)
+    return HistoryMoment(
+        name=name,
+        model=model,
+        at=at,
+        live=live,
+        since=moves[-1].event_time if moves else None,
+        reason=moves[-1].reason if moves else "",
+        actor=moves[-1].actor if moves else "",
+        approvals=workspace.registry.approvals(live.ref) if live is not None else [],
+        rollout_candidate=rollout.candidate if rollout is not None and is_under_way else None,
+        rollout_state=state if is_under_way else None,
+    )

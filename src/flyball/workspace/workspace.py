@@ -1,0 +1,308 @@
+"""Wires every room of one home to one project; the only place that knows all of them."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from flyball.core.clock import Clock, SystemClock
+from flyball.core.ids import IdSource
+from flyball.core.settings import Settings, load_settings
+from flyball.domain.access.service import AccessService
+from flyball.domain.data.reports import Report
+from flyball.domain.data.service import DataService
+from flyball.domain.data.snapshots import Snapshot
+from flyball.domain.features.service import FeatureService
+from flyball.domain.journal.service import Journal
+from flyball.domain.loop.deployment import Deployer, RollbackResult
+from flyball.domain.loop.endpoints import Endpoint
+from flyball.domain.loop.labelling import LabelIngest
+from flyball.domain.loop.retraining import Retrainer
+from flyball.domain.loop.service import LoopService
+from flyball.domain.loop.sources import TableReader
+from flyball.domain.loop.training import Trainer
+from flyball.domain.monitoring.service import MonitoringService
+from flyball.domain.pipelines.fingerprints import clock_ns
+from flyball.domain.pipelines.results import Progress, RunResult
+from flyball.domain.pipelines.service import PipelineService
+from flyball.domain.predictions.labels import LabelValue, LabelVersion
+from flyball.domain.predictions.service import PredictionService
+from flyball.domain.registry.gates import GatePlan
+from flyball.domain.registry.projects import ProjectSource
+from flyball.domain.registry.runtimes import Runtimes
+from flyball.domain.registry.service import RegistryService
+from flyball.domain.registry.versions import ModelVersion
+from flyball.domain.serving.data_plane import DataPlane
+from flyball.domain.serving.fleet import Fleet, ServedEndpoint
+from flyball.domain.serving.service import RolloutService
+from flyball.domain.tracking.service import TrackingService
+from flyball.engines.inline import InlineEngine
+from flyball.engines.local import LocalEngine
+from flyball.storage.blobs import LocalBlobStore
+from flyball.storage.db import Database
+from flyball.storage.online.lmdb import LmdbOnlineStore
+from flyball.workspace.deployed import PackageReader
+from flyball.workspace.project import Project
+from flyball.workspace.trainers import SubprocessTrainer
+
+
+def open_journal(home: Path) -> Journal:
+    """Open a home's journal without anything else of it."""
+    return Journal(Database(f"sqlite:///{home / 'flyball.db'}"), SystemClock())
+
+
+class CheckedSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot and what its table's expectations say of it; None where the table declares none."""
+
+    snapshot: Snapshot
+    report: Report | None
+
+
+class Workspace:
+    """One project and its home. Each room is made on first use.
+
+    Args:
+        project_dir: The project's folder.
+        home: Where everything is kept.
+        clock: The machine's by default; a simulated one in a replay.
+        entropy: Where the random part of ids comes from; a seeded one makes a replay repeatable.
+        trainer: Runs retrainings; by default each in a process of its own.
+        settings: By default what the project and the environment say.
+    """
+
+    def __init__(
+        self,
+        project_dir: Path,
+        home: Path,
+        *,
+        clock: Clock | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+        trainer: Trainer | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.project_dir = project_dir.resolve()
+        self.home = home.resolve()
+        self.clock = clock or SystemClock()
+        self.settings = settings or load_settings(self.project_dir)[0]
+        self._ids = IdSource(self.clock, entropy)
+        self._trainer = trainer
+
+    @cached_property
+    def project(self) -> Project:
+        """What the project's file declares; running it is put off until somebody asks."""
+        return Project.load(self.project_dir)
+
+    @cached_property
+    def db(self) -> Database:
+        """The metadata database."""
+        return Database(f"sqlite:///{self.home / 'flyball.db'}")
+
+    @cached_property
+    def blobs(self) -> LocalBlobStore:
+        """Content-addressed bytes."""
+        return LocalBlobStore(self.home / "blobs")
+
+    @cached_property
+    def journal(self) -> Journal:
+        """The spine."""
+        return Journal(self.db, self.clock)
+
+    @cached_property
+    def access(self) -> AccessService:
+        """Users and roles."""
+        return AccessService(self.settings.users)
+
+    @cached_property
+    def data(self) -> DataService:
+        """Tables and snapshots."""
+        return DataService(self.db, self.journal, self.clock, self.blobs, self.project_dir)
+
+    @cached_property
+    def features(self) -> FeatureService:
+        """Feature views, training sets, online features."""
+        online = LmdbOnlineStore(self.home / "online")
+        return FeatureService(self.db, self.journal, self.clock, self.data, online, self.project_dir)
+
+    @cached_property
+    def tracking(self) -> TrackingService:
+        """Runs."""
+        return TrackingService(self.db, self.journal, self.clock, self.blobs)
+
+    @cached_property
+    def runtimes(self) -> Runtimes:
+        """How models compute."""
+        return Runtimes()
+
+    @cached_property
+    def registry(self) -> RegistryService:
+        """Models and versions."""
+        return RegistryService(self.db, self.journal, self.clock, self.access, self.home / "packages")
+
+    @cached_property
+    def predictions(self) -> PredictionService:
+        """The log and the labels."""
+        return PredictionService(self.db, self.journal, self.clock, self.home / "predictions", ids=self._ids)
+
+    @cached_property
+    def rollouts(self) -> RolloutService:
+        """Ways to live."""
+        return RolloutService(self.db, self.journal, self.clock, self._ids)
+
+    @cached_property
+    def monitoring(self) -> MonitoringService:
+        """Counts, findings and alerts."""
+        return MonitoringService(self.db, self.journal, self.clock)
+
+    @cached_property
+    def packages(self) -> PackageReader:
+        """Versions that take traffic."""
+        return PackageReader(self.registry, self.features, lambda: self.project, self.runtimes)
+
+    @cached_property
+    def deployer(self) -> Deployer:
+        """Takes versions to live and back."""
+        return Deployer(
+            self.db,
+            self.journal,
+            self.clock,
+            self.registry,
+            self.rollouts,
+            self.monitoring,
+            self.predictions,
+            self.packages.baseline,
+        )
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """The versions in memory."""
+        served = [
+            ServedEndpoint(name=name, model=endpoint.model, on_violation=endpoint.on_violation)
+            for name, endpoint in self.endpoints.items()
+        ]
+        return Fleet(
+            served,
+            champions=self.registry,
+            rollouts=self.rollouts,
+            loader=self.packages,
+            db=self.db,
+            journal=self.journal,
+        )
+
+    @cached_property
+    def data_plane(self) -> DataPlane:
+        """The path of a request."""
+        return DataPlane(self.fleet, self.features, self.predictions.log, self.clock, self._ids)
+
+    @cached_property
+    def endpoints(self) -> dict[str, Endpoint]:
+        """The project's endpoints."""
+        return self.project.endpoints
+
+    @cached_property
+    def loop(self) -> LoopService:
+        """What keeps the models right."""
+        reader = TableReader(self.data)
+        trainer = self._trainer or SubprocessTrainer(self.project_dir, self.home)
+        return LoopService(
+            clock=self.clock,
+            endpoints=self.endpoints,
+            predictions=self.predictions,
+            monitoring=self.monitoring,
+            registry=self.registry,
+            features=self.features,
+            rollouts=self.rollouts,
+            deployer=self.deployer,
+            retrainer=Retrainer(self.db, self.journal, self.clock, self.registry, self.monitoring, reader, trainer),
+            labels=LabelIngest(self.db, self.predictions, reader),
+            deployed=self.packages,
+            trainer=trainer,
+        )
+
+    def run_services(self) -> Mapping[type[Any], Any]:
+        """Return what the operations of a run may ask their context for."""
+        project = self.project
+        return {
+            DataService: self.data,
+            FeatureService: self.features,
+            TrackingService: self.tracking,
+            RegistryService: self.registry,
+            Runtimes: self.runtimes,
+            GatePlan: GatePlan.gather(
+                {endpoint.model: (endpoint.gates, endpoint.approval) for endpoint in project.endpoints.values()}
+            ),
+            ProjectSource: ProjectSource(root=project.root, files=project.files, tables=project.tables),
+        }
+
+    def run(
+        self,
+        pipeline: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        cause: int | None = None,
+        actor: str = "user",
+        progress: Progress | None = None,
+        is_inline: bool = False,
+    ) -> RunResult:
+        """Run a pipeline of the project as of the clock's present.
+
+        Args:
+            pipeline: Its name.
+            params: Parameters by ``STEP.NAME``.
+            cause: The event that brings it about.
+            actor: Who or what asks.
+            progress: Is told how it goes.
+            is_inline: Whether its steps run in this process instead of workers; for replays.
+
+        Raises:
+            UnknownNameError: The project declares no such pipeline.
+            InvalidInputError: The pipeline cannot be drawn, or a parameter is wrong.
+        """
+        loaded_ns = clock_ns()
+        project = self.project
+        service = PipelineService(
+            self.db,
+            self.journal,
+            self.clock,
+            self.tracking,
+            self.blobs,
+            InlineEngine() if is_inline else LocalEngine(self.settings.workers or None),
+            self.run_services(),
+            self.project_dir,
+            tables=lambda: [str(project.root / Path(table.source)) for table in project.tables.values()],
+            loaded_ns=loaded_ns,
+        )
+        # Live, a run takes all there is; only a simulated present cuts off what is not known yet.
+        as_of = None if isinstance(self.clock, SystemClock) else self.clock.now()
+        return service.run(project.pipeline(pipeline), params, cause=cause, actor=actor, as_of=as_of, progress=progress)
+
+    def snapshot(self, table: str, *, accept_schema_change: bool = False) -> CheckedSnapshot:
+        """Keep a table as it is now, and judge it by its expectations.
+
+        Raises:
+            UnknownNameError: The project declares no such table.
+            FlyballError: The source cannot be used; nothing is kept then.
+        """
+        declared = self.project.table(table)
+        kept = self.data.snapshot(declared, actor="user", accept_schema_change=accept_schema_change)
+        report = self.data.check(kept, declared.expectations, actor="user") if declared.expectations else None
+        return CheckedSnapshot(snapshot=kept, report=report)
+
+    def label(self, prediction_id: str, value: LabelValue, *, at: datetime | None = None) -> LabelVersion:
+        """Keep how a prediction turned out. See `PredictionService.add_label`."""
+        return self.predictions.add_label(prediction_id, value, at=at)
+
+    def approve(self, ref: str, user: str) -> ModelVersion:
+        """Sign a version's evidence. See `RegistryService.approve`."""
+        return self.registry.approve(ref, user)
+
+    def rollback(self, endpoint: str, *, actor: str, reason: str) -> RollbackResult:
+        """Return to the version that was live before. See `Deployer.roll_back`."""
+        return self.deployer.roll_back(endpoint, self.project.endpoint(endpoint), reason=reason, actor=actor)
+
+    def predict(self, endpoint: str, requests: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Answer requests in this process. See `DataPlane.predict`."""
+        return list(self.data_plane.predict(endpoint, requests))
