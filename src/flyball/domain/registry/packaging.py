@@ -101,7 +101,7 @@ def _fill(folder: Path, contents: Contents, runtimes: Runtimes) -> Manifest:
 
     signature = contents.signature
     columns = [*signature.features.names, signature.label]
-    reference = sample_rows(contents.training.select(dict.fromkeys(columns)))
+    reference = sample_rows(contents.training.select(columns))
     runtime = runtimes.choose(contents.model)
     kind = type(contents.model).__name__
     (folder / files.MODEL).mkdir()
