@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flyball.core.clock import SimulatedClock
+from flyball.core.clock import Clock, SimulatedClock
 from flyball.core.errors import BackendError, NotFoundError
 from flyball.core.ids import IdSource
 from flyball.domain.data.expectations import ColumnRules, column, flatten
@@ -104,15 +104,17 @@ def make_version(
 class House:
     """Everything that a data plane needs, wired to folders of a test."""
 
-    def __init__(self, root: Path, **endpoint: Any) -> None:
-        self.clock = SimulatedClock(START)
+    def __init__(
+        self, root: Path, clock: Clock | None = None, check_every_s: float | None = 0, **endpoint: Any
+    ) -> None:
+        self.clock = clock or SimulatedClock(START)
         self.db = Database(f"sqlite:///{root / 'flyball.db'}")
         self.journal = Journal(self.db, self.clock)
         self.predictions = PredictionService(self.db, self.journal, self.clock, root / "predictions")
         self.rollouts = RolloutService(self.db, self.journal, self.clock)
         self.versions: dict[str, LoadedVersion] = {}
         self.loads: list[str] = []
-        self.live: str | None = None
+        self._live = root / "live"
         served = ServedEndpoint(**({"name": "credit", "model": "m"} | endpoint))
         self.fleet = Fleet(
             [served],
@@ -121,9 +123,13 @@ class House:
             loader=self,
             db=self.db,
             journal=self.journal,
-            check_every_s=0,
+            check_every_s=check_every_s,
         )
         self.plane = DataPlane(self.fleet, FakeLookup(), self.predictions.log, self.clock, IdSource(self.clock))
+
+    @property
+    def live(self) -> str | None:
+        return self._live.read_text() if self._live.exists() else None
 
     def add(self, number: int, output: Callable[[pl.DataFrame], Any], *rules: ColumnRules, **changes: Any) -> str:
         ref = f"m/{number}"
@@ -131,7 +137,7 @@ class House:
         return ref
 
     def go_live(self, ref: str) -> None:
-        self.live = ref
+        self._live.write_text(ref)
         with self.db.begin() as tx:
             self.journal.append(tx, "registry.alias.moved", "model/m", {"to": ref})
 

@@ -20,6 +20,8 @@ from flyball.domain.serving.loaded import FeatureLookup, LoadedVersion
 
 OnViolation = Literal["refuse", "quarantine"]
 _FEW_ROWS = 32
+_MOST_UNKNOWN = 20
+_LONGEST_NAME = 200
 _log = logging.getLogger("flyball.serving")
 _encode = msgspec.json.Encoder().encode
 
@@ -99,11 +101,15 @@ def score_rows(
 def _check(loaded: LoadedVersion, row: Any, on_violation: OnViolation) -> Scored:
     if not isinstance(row, Mapping):
         message = f"a row must be an object of fields, but {type(row).__name__} was given"
-        wrong = Violation(column="", rule="type", severity="fail", message=message)
-        return Scored(status=PredictionStatus.REFUSED, violations=[wrong])
+        return _refused([Violation(column="", rule="type", severity="fail", message=message)])
+    taken = len(loaded.request.schema.fields)
+    # Looking for what was meant by each of a thousand unknown or endless names would take seconds.
+    if len(row) > taken + _MOST_UNKNOWN or any(len(name) > _LONGEST_NAME for name in row):
+        message = f"a row has {taken} fields with short names, but {len(row):,} were given, or longer ones"
+        return _refused([Violation(column="", rule="unknown", severity="fail", message=message)])
     violations = loaded.request.check(row)
     if violations:
-        return Scored(status=PredictionStatus.REFUSED, violations=violations)
+        return _refused(violations)
     violations = loaded.check_row(row)
     severities = {violation.severity for violation in violations}
     status = PredictionStatus.OK
@@ -112,6 +118,10 @@ def _check(loaded: LoadedVersion, row: Any, on_violation: OnViolation) -> Scored
     elif "fail" in severities or "quarantine" in severities:
         status = PredictionStatus.QUARANTINED
     return Scored(status=status, violations=violations)
+
+
+def _refused(violations: list[Violation]) -> Scored:
+    return Scored(status=PredictionStatus.REFUSED, violations=violations)
 
 
 def _predict(

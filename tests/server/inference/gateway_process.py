@@ -1,0 +1,46 @@
+"""A gateway with made-up models: ``python -m tests.server.inference.gateway_process ROOT PORT [FLAG]``."""
+
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tests.domain.serving.conftest import House, breaks, fixed
+
+from flyball.core.clock import SystemClock
+from flyball.server.inference.app import InferenceApp
+from flyball.server.inference.run import serve
+
+MAX_BODY_BYTES = 1_000_000
+
+
+def slowly(frame: pl.DataFrame) -> Any:
+    time.sleep(0.2)
+    return np.full(frame.height, 0.5)
+
+
+def make_house(root: Path, **endpoint: Any) -> House:
+    house = House(root, SystemClock(), check_every_s=None, **endpoint)
+    house.add(1, fixed(0.25))
+    house.add(2, fixed(0.75))
+    house.add(3, breaks("it is broken"))
+    house.add(4, slowly)
+    return house
+
+
+def main(root: str, port: str, flag: str = "") -> None:
+    house = make_house(Path(root), on_violation="quarantine" if flag == "quarantine" else "refuse")
+    if flag == "full":
+        # Every write to a file fails from here on, as on a full disk.
+        house.fleet.refresh()
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
+    serve(InferenceApp(house.plane, house.predictions.log, max_body_bytes=MAX_BODY_BYTES), "127.0.0.1", int(port))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
