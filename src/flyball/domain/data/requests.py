@@ -7,7 +7,7 @@ from typing import Any
 
 from flyball.domain.data.reports import Violation
 from flyball.domain.data.row_checks import is_instant
-from flyball.domain.data.rules import format_value
+from flyball.domain.data.rules import format_value, plain_value
 from flyball.domain.data.schemas import DType, Field, Schema, article
 
 _Problem = tuple[str, str]
@@ -65,8 +65,7 @@ class RequestSchema:
 def _violation(path: str, problem: _Problem, value: Any) -> Violation:
     rule, demand = problem
     message = f"{path} {demand}, but {format_value(value)} was given"
-    shown = value if isinstance(value, bool | int | str | None) else format_value(value)
-    return Violation(column=path, rule=rule, severity="fail", message=message, value=shown)
+    return Violation(column=path, rule=rule, severity="fail", message=message, value=plain_value(value))
 
 
 def _test_of(field: Field) -> Callable[[Any], _Problem | None]:

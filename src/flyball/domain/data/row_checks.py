@@ -21,6 +21,7 @@ from flyball.domain.data.rules import (
     RowRule,
     Rule,
     describe_violation,
+    plain_value,
     rule_name,
 )
 from flyball.domain.data.schemas import DType, read_instant
@@ -60,7 +61,7 @@ def make_violation(rule: Rule, value: Any) -> Violation:
         rule=rule_name(rule),
         severity=rule.severity,
         message=describe_violation(rule, value),
-        value=value,
+        value=plain_value(value),
     )
 
 

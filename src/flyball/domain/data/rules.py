@@ -188,6 +188,15 @@ def format_value(value: Any) -> str:
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 
+def plain_value(value: Any) -> Any:
+    """Return a value as JSON can carry it: what JSON cannot, such as NaN or an instant, is written out."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else format_value(value)
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else format_value(value)
+    return value if isinstance(value, str | None) else format_value(value)
+
+
 def decode_rules(data: bytes | str) -> list[Rule]:
     """Read rules from the JSON that `encode_rules` writes.
 

@@ -24,7 +24,7 @@ from flyball.domain.data.rules import (
     Rule,
     Unique,
     describe_violation,
-    format_value,
+    plain_value,
 )
 from flyball.domain.data.schemas import DType, dtype_name
 
@@ -261,11 +261,4 @@ def _result(rule: Rule, rows: int, broken: int | None, value: Any, is_there: boo
     if not broken:
         return RuleResult(rule=rule, violations=0, message=f"{rule.column} {rule.demand}")
     message = f"{describe_violation(rule, value)} ({broken:,} of {rows:,} rows)"
-    return RuleResult(rule=rule, violations=broken, message=message, value=_plain(value))
-
-
-def _plain(value: Any) -> Any:
-    """Return a value that JSON can carry; what it cannot is written out."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return format_value(value)
-    return value if isinstance(value, bool | int | float | str | None) else format_value(value)
+    return RuleResult(rule=rule, violations=broken, message=message, value=plain_value(value))
