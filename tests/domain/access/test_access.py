@@ -36,7 +36,7 @@ def test_a_role_that_nobody_has_is_told_with_the_way_to_give_it() -> None:
     [(USERS, "anna", "did you mean 'ana'?"), (USERS, "zoe", "there is ana, bob, eve"), ({}, "ana", "there is none")],
 )
 def test_an_unknown_user_is_refused(users: dict[str, list[str]], name: str, found: str) -> None:
-    with pytest.raises(UnknownUserError, match="flyball.toml") as error:
+    with pytest.raises(UnknownUserError, match=r"flyball\.toml") as error:
         AccessService(users).require_role(name, "risk-officer")
     assert found in error.value.message
 

@@ -297,7 +297,7 @@ def test_a_model_that_cannot_be_pickled_is_refused_and_leaves_nothing(tmp_path: 
         def predict(self, frame: pl.DataFrame) -> list[float]:
             return [0.5] * len(frame)
 
-    with pytest.raises(ModelNotSavedError, match="Holder.*generator"):
+    with pytest.raises(ModelNotSavedError, match=r"Holder.*generator"):
         build_package(tmp_path, make_contents(Holder()), Runtimes())
     assert list(tmp_path.iterdir()) == []
 

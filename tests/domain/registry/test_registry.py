@@ -44,9 +44,7 @@ class Home:
         self.clock = SimulatedClock(START)
         self.db = Database(f"sqlite:///{folder / 'flyball.db'}")
         self.journal = Journal(self.db, self.clock)
-        self.registry = RegistryService(
-            self.db, self.journal, self.clock, AccessService(USERS), folder / "packages"
-        )
+        self.registry = RegistryService(self.db, self.journal, self.clock, AccessService(USERS), folder / "packages")
 
     def add(self, auc: float = 0.8, plan: ModelGates = AUTO, model: str = "credit") -> ModelVersion:
         new = NewVersion(model=model, package_digest=f"{auc:.6f}".ljust(64, "0"), metrics={"auc": auc}, run_id="r1")
@@ -135,7 +133,7 @@ def test_a_role_approves_and_signs_the_evidence(home: Home) -> None:
 def test_approval_without_the_role_or_by_a_stranger_is_refused_and_changes_nothing(home: Home) -> None:
     ref = home.add(0.8, OFFICER).ref
     before = home.journal.head()
-    with pytest.raises(RoleMissingError, match="'bob'.*'risk-officer'; ana has it"):
+    with pytest.raises(RoleMissingError, match=r"'bob'.*'risk-officer'; ana has it"):
         home.registry.approve(ref, "bob")
     with pytest.raises(UnknownUserError, match="'zoe'"):
         home.registry.approve(ref, "zoe")
