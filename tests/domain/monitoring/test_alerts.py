@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyball.domain.monitoring.alerts import CLEAR_AFTER, Alert, advance_alert
@@ -79,6 +79,7 @@ def test_service_alerts_outlive_a_version() -> None:
     assert alert.is_raised
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="F.?", max_size=60), st.integers(0, 20))
 def test_raises_and_resolves_alternate_and_keep_the_cool_down(states: str, cool_down_h: int) -> None:
     told = _run(states, cool_down=cool_down_h * HOUR)

@@ -2,14 +2,16 @@
 
 import itertools
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import add
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyball.domain.data.profiles import Counts, Profile
-from flyball.domain.monitoring.counting import count_parts
+from flyball.domain.monitoring.counting import count_parts, sum_counts
 
 _START = datetime(2026, 3, 1, tzinfo=UTC)
 _numbers = st.none() | st.floats(-1e300, 1e300) | st.sampled_from([0.0, 1.0, 2.0, float("nan"), float("inf")])
@@ -41,6 +43,7 @@ def _near(one: Counts, other: Counts) -> bool:
     return True
 
 
+@settings(deadline=None)
 @given(_rows, _rows, st.data())
 def test_parts_are_counted_as_one_by_one(trained: list[tuple], served: list[tuple], data: st.DataObject) -> None:
     profile = Profile.of(_frame(trained))
@@ -52,3 +55,11 @@ def test_parts_are_counted_as_one_by_one(trained: list[tuple], served: list[tupl
     assert len(parts) == len(lengths)
     for start, length, counts in zip(edges, lengths, parts, strict=False):
         assert _near(counts, profile.count(frame.slice(start, length)))
+    total = sum_counts(parts)
+    assert total is not None
+    assert _near(total, reduce(add, parts))
+    assert _near(total, profile.count(frame))
+
+
+def test_no_parts_have_no_counts() -> None:
+    assert sum_counts([]) is None

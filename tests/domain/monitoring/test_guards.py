@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import fisher_exact
 
@@ -11,6 +11,7 @@ from flyball.domain.monitoring.latencies import count_latencies
 from flyball.domain.monitoring.performance import Estimate, compute_metric
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.integers(1, 400), st.data())
 def test_the_p_value_is_that_of_fishers_exact_test(rows_new: int, rows_live: int, data: st.DataObject) -> None:
     hits_new = data.draw(st.integers(0, rows_new))

@@ -2,24 +2,17 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyball.domain.monitoring.latencies import (
-    add_histograms,
     count_latencies,
     count_slower,
     find_quantile_us,
 )
 
-_latencies = st.lists(st.floats(0, 1e9), max_size=50)
 
-
-@given(_latencies, _latencies)
-def test_the_sum_of_histograms_is_the_histogram_of_all(one: list[float], other: list[float]) -> None:
-    assert add_histograms(count_latencies(one), count_latencies(other)) == count_latencies(one + other)
-
-
+@settings(deadline=None)
 @given(st.lists(st.floats(10, 9.9e7), min_size=1, max_size=200), st.sampled_from([0.5, 0.9, 0.99]))
 def test_quantiles_are_off_by_less_than_a_bin(latencies: list[float], share: float) -> None:
     exact = float(np.quantile(latencies, share, method="inverted_cdf"))

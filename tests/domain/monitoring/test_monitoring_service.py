@@ -1,5 +1,6 @@
 """From sealed predictions to findings, alerts and events, over a real database."""
 
+import io
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from tests.domain.monitoring.traffic import draw_features, make_baseline, make_r
 from flyball.core.clock import SimulatedClock
 from flyball.core.errors import InvalidInputError
 from flyball.domain.journal.service import Journal
-from flyball.domain.monitoring.courier import ALERT_RAISED, ALERT_RESOLVED
+from flyball.domain.monitoring.courier import ALERT_RAISED, ALERT_RESOLVED, Courier
 from flyball.domain.monitoring.distributions import Baseline
 from flyball.domain.monitoring.findings import Finding
 from flyball.domain.monitoring.guards import compare_variants
@@ -30,6 +31,7 @@ from flyball.domain.monitoring.monitors import (
 )
 from flyball.domain.monitoring.service import MonitoringService
 from flyball.domain.predictions.records import PredictionRecord, PredictionStatus
+from flyball.notifiers.console import ConsoleNotifier
 from flyball.storage.db import Database
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -104,6 +106,14 @@ def test_drift_is_found_named_and_told_once(home: Home) -> None:
     assert "in training" in event.data["message"]
     [alert] = home.monitoring.alerts("credit")
     assert (alert.family, alert.raised_by, alert.is_raised) == ("drift", event.seq, True)
+
+
+def test_an_alert_goes_its_whole_way_to_a_notifier(home: Home) -> None:
+    home.serve(START, rows=400, shift=1.0)
+    home.evaluate(drift(), at=START + HOUR)
+    stream = io.StringIO()
+    Courier(home.db, home.journal, home.clock, {"console": ConsoleNotifier(stream=stream)}).deliver()
+    assert stream.getvalue().startswith("2026-03-01T01:00:00Z ALERT credit drift: income has an index of")
 
 
 def test_drift_ends_when_the_window_has_moved_on(home: Home) -> None:
@@ -313,9 +323,7 @@ def test_a_stage_gives_the_counts_that_guards_compare(home: Home) -> None:
         for version, variant in (("credit-risk/1", "live"), ("credit-risk/2", "canary"))
     )
     assert (live.requests, live.errors, canary.requests, canary.errors) == (900, 0, 100, 60)
-    verdict = compare_variants(live, canary)
-    assert verdict.state == "worse"
-    assert verdict.verdict.outcome.value == "fail"
+    assert compare_variants(live, canary).state == "worse"
 
 
 def test_a_version_without_a_package_is_counted_but_not_compared(home: Home) -> None:
@@ -340,8 +348,8 @@ def test_a_tick_with_nothing_due_costs_less_than_a_millisecond(home: Home) -> No
     monitors = (drift(), prediction_mean(), quality(nulls=0.1), performance("auc", at_least=0.6))
     home.serve(START, rows=300)
     home.evaluate(*monitors, at=START + HOUR, labelled=_labelled(0.9))
-    began = time.perf_counter()
+    began = time.process_time()
     for second in range(200):
         found = home.evaluate(*monitors, at=START + HOUR + timedelta(seconds=second), labelled=_labelled)
         assert found == []
-    assert (time.perf_counter() - began) / 200 < 0.001 * 3  # three times what is promised, for a busy machine
+    assert (time.process_time() - began) / 200 < 0.001

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import sklearn.metrics as reference
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -47,6 +47,7 @@ def test_every_metric_is_compared_with_the_reference() -> None:
 
 
 @pytest.mark.parametrize("name", _BINARY)
+@settings(deadline=None)
 @given(sample=_pairs(st.sampled_from([0.0, 1.0]), _probability))
 def test_binary_metrics_agree_with_scikit_learn(name: str, sample: tuple) -> None:
     labels, predictions = sample
@@ -58,6 +59,7 @@ def test_binary_metrics_agree_with_scikit_learn(name: str, sample: tuple) -> Non
 
 
 @pytest.mark.parametrize("name", _REGRESSION)
+@settings(deadline=None)
 @given(sample=_pairs(_value, _value))
 def test_regression_metrics_agree_with_scikit_learn(name: str, sample: tuple) -> None:
     labels, predictions = np.abs(sample[0]) if name == "rmsle" else sample[0], sample[1]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
@@ -22,6 +22,7 @@ _cells = st.integers(2, 12).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(_cells)
 def test_the_index_is_never_negative_and_symmetric(cells: tuple[list[int], list[int]]) -> None:
     before, now = cells
@@ -29,6 +30,7 @@ def test_the_index_is_never_negative_and_symmetric(cells: tuple[list[int], list[
     assert compute_psi(before, now) == pytest.approx(compute_psi(now, before))
 
 
+@settings(deadline=None)
 @given(_cells, st.integers(1, 50))
 def test_equal_shares_have_no_drift_at_any_size(cells: tuple[list[int], list[int]], times: int) -> None:
     before, _ = cells
@@ -45,6 +47,7 @@ def test_a_cell_that_is_empty_in_both_adds_nothing() -> None:
     assert compute_psi([50, 50, 0], [5000, 5000, 0]) == pytest.approx(0, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(_cells)
 def test_pooling_keeps_all_rows(cells: tuple[list[int], list[int]]) -> None:
     before, now = cells

@@ -35,6 +35,31 @@ def count_parts(profile: Profile, frame: pl.DataFrame, lengths: Sequence[int]) -
     ]
 
 
+def sum_counts(parts: Sequence[Counts]) -> Counts | None:
+    """Return the counts of all parts over one profile, as ``+`` would one after the other; None without parts."""
+    if not parts:
+        return None
+    if len(parts) == 1:
+        return parts[0]
+    columns = {name: _sum_column([part.columns[name] for part in parts]) for name in parts[0].columns}
+    return Counts(rows=sum(part.rows for part in parts), columns=columns)
+
+
+def _sum_column(parts: Sequence[ColumnCounts]) -> ColumnCounts:
+    lows = [part.low for part in parts if part.low is not None]
+    highs = [part.high for part in parts if part.high is not None]
+    return ColumnCounts(
+        cells=tuple(map(sum, zip(*[part.cells for part in parts], strict=True))),
+        nulls=sum([part.nulls for part in parts]),
+        outside=sum([part.outside for part in parts]),
+        total=_capped(sum([part.total for part in parts])),
+        squares=_capped(sum([part.squares for part in parts])),
+        finite=sum([part.finite for part in parts]),
+        low=min(lows, default=None),
+        high=max(highs, default=None),
+    )
+
+
 def _count_column(
     column: ColumnProfile, values: pl.Series, part_of: Ints, lengths: Sequence[int]
 ) -> list[ColumnCounts]:

@@ -13,11 +13,9 @@ import msgspec
 from flyball.domain.monitoring.latencies import Histogram, count_slower, find_quantile_us
 from flyball.domain.monitoring.metrics import find_metric
 from flyball.domain.monitoring.performance import Estimate
-from flyball.domain.serving.rollouts import Outcome, Verdict
 
 State = Literal["ok", "worse", "not-enough-data"]
 _NEGLIGIBLE = 1e-18
-_OUTCOMES = {"ok": Outcome.PASS, "worse": Outcome.FAIL, "not-enough-data": Outcome.WAIT}
 
 
 class VariantCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,11 +95,6 @@ class GuardVerdict(msgspec.Struct, frozen=True, kw_only=True):
     def reasons(self) -> list[str]:
         """The messages behind the state."""
         return [found.message for found in self.comparisons if found.state == self.state]
-
-    @property
-    def verdict(self) -> Verdict:
-        """The same as the rollout's state machine takes it."""
-        return Verdict(outcome=_OUTCOMES[self.state], reasons=tuple(self.reasons))
 
 
 def compare_variants(live: VariantCounts, new: VariantCounts, limits: GuardLimits | None = None) -> GuardVerdict:

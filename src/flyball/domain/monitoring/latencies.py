@@ -29,14 +29,6 @@ def count_latencies(latencies_us: ArrayLike) -> Histogram:
     return dict(zip(bins.tolist(), counts.tolist(), strict=True))
 
 
-def add_histograms(one: Mapping[int, int], other: Mapping[int, int]) -> Histogram:
-    """Return the counts of both."""
-    total = dict(one)
-    for place, count in other.items():
-        total[place] = total.get(place, 0) + count
-    return total
-
-
 def find_quantile_us(histogram: Mapping[int, int], share: float) -> float | None:
     """Return the latency in microseconds below which ``share`` of the answers lie, or None without answers.
 

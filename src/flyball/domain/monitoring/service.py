@@ -92,8 +92,9 @@ class MonitoringService:
             frame: Rows of the prediction log (`records.FRAME_SCHEMA`), in any order.
             baseline_of: Gives the baseline of each version in them.
         """
-        for endpoint in frame["endpoint"].unique():
-            rows = frame.filter(pl.col("endpoint") == endpoint)
+        endpoints = frame["endpoint"].unique().to_list()
+        for endpoint in endpoints:
+            rows = frame.filter(pl.col("endpoint") == endpoint) if len(endpoints) > 1 else frame
             _add_tiles(tx, endpoint, make_tiles(rows, baseline_of))
             _add_newest(tx, endpoint, rows)
 

@@ -6,22 +6,22 @@ came. So a window costs the same at any traffic, and rows that are sealed late s
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import reduce
-from operator import add
+from typing import TypeVar
 
 import msgspec
 import polars as pl
 
 from flyball.core.durations import to_us
 from flyball.domain.data.profiles import Counts
-from flyball.domain.monitoring.counting import count_parts
+from flyball.domain.monitoring.counting import count_parts, sum_counts
 from flyball.domain.monitoring.distributions import Baseline, read_inputs, read_outputs
-from flyball.domain.monitoring.latencies import Histogram, add_histograms, place_latencies
+from flyball.domain.monitoring.latencies import Histogram, place_latencies
 from flyball.domain.predictions.records import PredictionStatus
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 _NO_FEATURES = "{}"
+K = TypeVar("K")
 
 BaselineOf = Callable[[str], Baseline | None]
 """Returns what a version such as ``credit-risk/3`` is compared with; None where there is no such package."""
@@ -49,15 +49,7 @@ class Tile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     outputs: Counts | None = None
 
     def __add__(self, other: "Tile") -> "Tile":
-        return Tile(
-            statuses=_add_counts(self.statuses, other.statuses),
-            latencies=add_histograms(self.latencies, other.latencies),
-            predicted=self.predicted + other.predicted,
-            total=self.total + other.total,
-            squares=self.squares + other.squares,
-            inputs=_add_optional(self.inputs, other.inputs),
-            outputs=_add_optional(self.outputs, other.outputs),
-        )
+        return sum_tiles([self, other])
 
     @property
     def rows(self) -> int:
@@ -91,7 +83,18 @@ def cover(since: datetime, until: datetime, size_us: int) -> tuple[int, int]:
 
 def sum_tiles(tiles: Iterable[Tile]) -> Tile:
     """Return the counts of all."""
-    return reduce(add, tiles, Tile())
+    parts = list(tiles)
+    if len(parts) == 1:
+        return parts[0]
+    return Tile(
+        statuses=_sum_counts([part.statuses for part in parts]),
+        latencies=_sum_counts([part.latencies for part in parts]),
+        predicted=sum([part.predicted for part in parts]),
+        total=sum([part.total for part in parts]),
+        squares=sum([part.squares for part in parts]),
+        inputs=sum_counts([part.inputs for part in parts if part.inputs is not None]),
+        outputs=sum_counts([part.outputs for part in parts if part.outputs is not None]),
+    )
 
 
 def make_tiles(frame: pl.DataFrame, baseline_of: BaselineOf) -> dict[TilePlace, Tile]:
@@ -166,11 +169,9 @@ def _count_hours(
         yield from zip(places, of_inputs, of_outputs, strict=True)
 
 
-def _add_counts(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
-    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
-
-
-def _add_optional(one: Counts | None, other: Counts | None) -> Counts | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return one + other
+def _sum_counts(parts: Iterable[Mapping[K, int]]) -> dict[K, int]:
+    total: dict[K, int] = {}
+    for part in parts:
+        for key, count in part.items():
+            total[key] = total.get(key, 0) + count
+    return total
