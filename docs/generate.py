@@ -103,9 +103,8 @@ def write_errors() -> str:
         "|---|---|---|",
     ]
     for code, errors in list_errors().items():
-        kind = next(
-            (base.code for base in errors[0].__mro__[1:] if getattr(base, "code", "").startswith("flyball/")), ""
-        )
+        kinds = [base.code for base in errors[0].__mro__[1:] if getattr(base, "code", "").startswith("flyball/")]
+        kind = next((kind for kind in kinds if kind != FlyballError.code), "–")
         meaning = "; ".join(_first_line(error).rstrip(".") for error in errors)
         lines.append(f"| `{code}` | {kind.removeprefix('flyball/')} | {meaning}. |")
     lines.append("| `flyball/internal` | – | A bug: the command line met an exception that nobody expected. |")
@@ -129,12 +128,14 @@ def write_cli() -> str:
 
 def _usage(name: str, command: click.Command) -> list[str]:
     context = click.Context(command, info_name=f"flyball {name}")
-    text = inspect.cleandoc(command.help or "").replace("\b\n", "")
+    text = inspect.cleandoc(command.help or "").replace("\\b\n", "").replace("\b\n", "")
     about, _, example = text.partition("Example:")
     lines = ["```text", command.get_usage(context).removeprefix("Usage: "), "```", "", about.strip()]
     if example:
         lines += ["", "```bash", *(line.strip() for line in example.strip().splitlines()), "```"]
-    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    options = [
+        parameter for parameter in command.params if isinstance(parameter, click.Option) and not parameter.hidden
+    ]
     if options:
         lines += ["", "| option | meaning |", "|---|---|"]
     for option in options:

@@ -78,7 +78,7 @@ def training():
 
 bikes = fb.Endpoint(
     model="bike-demand",
-    gates=[fb.metric("rmse") <= 250, fb.not_worse_than_champion("rmse", by="5%"), fb.latency(p99="50ms")],
+    gates=[fb.metric("rmse") <= 250, fb.not_worse_than_champion("rmse", by="5%"), fb.latency(p50="100ms")],
     rollout=[fb.shadow("1d"), fb.canary(0.5, "2d")],
     monitors=[
         fb.drift(["temp", "hum", "windspeed"], window="7d"),

@@ -88,7 +88,7 @@ def training():
 # Production: what may go live, how, what is watched there, and what happens then.
 credit = fb.Endpoint(
     model="credit-risk",
-    gates=[fb.metric("auc") >= 0.70, fb.not_worse_than_champion("auc", by=0.02), fb.latency(p99="50ms")],
+    gates=[fb.metric("auc") >= 0.70, fb.not_worse_than_champion("auc", by=0.02), fb.latency(p50="100ms")],
     approval="auto",
     rollout=[fb.shadow("1d"), fb.canary(0.2, "2d"), fb.canary(0.5, "2d")],
     monitors=[

@@ -78,7 +78,7 @@ def training():
 
 houses = fb.Endpoint(
     model="house-price",
-    gates=[fb.metric("mape") <= 0.20, fb.not_worse_than_champion("mape", by="5%"), fb.latency(p99="50ms")],
+    gates=[fb.metric("mape") <= 0.20, fb.not_worse_than_champion("mape", by="5%"), fb.latency(p50="100ms")],
     approval="auto",  # "valuer" would make every new version wait for a person with that role
     rollout=[fb.shadow("2d"), fb.canary(0.5, "3d")],
     monitors=[

@@ -48,6 +48,8 @@ def test_every_command_and_option_is_explained(generate: ModuleType) -> None:
         section = section.partition("\n## ")[0]
         missing += [] if found else [name]
         for parameter in command.params:
+            if getattr(parameter, "hidden", False):
+                continue
             names = parameter.opts if isinstance(parameter, click.Option) else [parameter.name.upper()]
             missing += [f"{name} {option}" for option in names if option not in section]
     assert missing == []
