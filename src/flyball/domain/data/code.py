@@ -63,7 +63,7 @@ def identify_code(
     Args:
         function: A function, class, method or partial.
         root: The project's folder; code below it is followed, other code counts with its distribution's version.
-        digest: Returns the digest of a data file that a constant names.
+        digest: Returns the digest of a data file that a constant names; an empty one means that it does not count.
 
     Raises:
         InvalidInputError: It cannot be called.
@@ -308,7 +308,7 @@ class _Walk:
             if path.suffix == ".py" or not path.is_file():
                 return None
             self.files.add(path.resolve())
-            return self._digest(path)
+            return self._digest(path) or None
         except OSError:
             return None
 

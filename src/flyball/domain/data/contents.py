@@ -136,7 +136,7 @@ def store_content(source: Source, id_: str, blobs: LocalBlobStore, check_schema:
         files, arrow_schema = _copy_files(source, blobs), "" if source.schema is None else _to_text(source.schema)
         return msgspec.structs.replace(content, files=files, arrow_schema=arrow_schema)
     with _converted(source, frame, blobs) as path:
-        content = _describe(source, id_, pl.scan_parquet([path], glob=False, hive_partitioning=False))
+        content = _describe(source, id_, _scan_one(path))
         check_schema(content.schema)
         size_bytes = path.stat().st_size
         digest = blobs.adopt(path)
@@ -152,7 +152,7 @@ def _copy_files(source: Source, blobs: LocalBlobStore) -> tuple[SnapshotFile, ..
         if stored != digest:
             raise SourceChangedError(source.table.label, str(source.path))
         place = blobs.path(digest)
-        rows = pl.scan_parquet([place], glob=False).select(pl.len()).collect().item()
+        rows = _scan_one(place).select(pl.len()).collect().item()
         partition = {name: to_plain(value) for name, value in file.partition.items()}
         copies.append(SnapshotFile(digest=digest, size_bytes=place.stat().st_size, rows=rows, partition=partition))
     _require_unchanged(source)
@@ -234,22 +234,31 @@ def _in_utc(frame: pl.LazyFrame, instants: tuple[str, ...]) -> pl.LazyFrame:
 @contextmanager
 def _converted(source: Source, frame: pl.LazyFrame, blobs: LocalBlobStore) -> Iterator[Path]:
     """Write a frame as one Parquet file that is gone at the end unless the block took it over."""
-    table, path = source.table, blobs.unfinished()
+    table, path, parsed = source.table, blobs.unfinished(), blobs.unfinished()
     try:
         with _telling_failures(source):
+            # The source is read once, here; what follows reads the Parquet file, which is much faster than text.
+            frame.sink_parquet(path, sync_on_close="all")
+            _require_unchanged(source)
+            written = _scan_one(path)
             # A table of no rows is refused as such, not for the types that Polars guesses for it.
-            if not frame.select(pl.len()).collect().item():
+            if not written.select(pl.len()).collect().item():
                 raise TableEmptyError(table.label, table.source)
-            parsed = [
-                plan_instants(frame, column, time_format=table.time_format, what=table.label)
+            Schema.of(written)
+            instants = [
+                plan_instants(written, column, time_format=table.time_format, what=table.label)
                 for column in _instants(table)
             ]
-            Schema.of(frame)
-            frame.with_columns(parsed).sink_parquet(path, sync_on_close="all")
-        _require_unchanged(source)
-        yield path
+            if instants:
+                written.with_columns(instants).sink_parquet(parsed, sync_on_close="all")
+        yield parsed if instants else path
     finally:
         path.unlink(missing_ok=True)
+        parsed.unlink(missing_ok=True)
+
+
+def _scan_one(path: Path) -> pl.LazyFrame:
+    return pl.scan_parquet([path], glob=False, hive_partitioning=False)
 
 
 @contextmanager
@@ -271,7 +280,7 @@ def _damaged(source: Source) -> Path:
         return source.files[0].path if source.files else source.path
     for file in source.files:
         try:
-            pl.scan_parquet([file.path], glob=False).select(pl.all().null_count()).collect()
+            _scan_one(file.path).select(pl.all().null_count()).collect()
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
             return file.path
     return source.path

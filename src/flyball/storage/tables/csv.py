@@ -31,13 +31,11 @@ def scan_csv(paths: Sequence[Path], *, nulls: Sequence[str], what: str) -> pl.La
             )
         header = names
     try:
-        frame = pl.scan_csv(
-            list(paths), null_values=[*nulls] or None, infer_schema_length=None, glob=False, try_parse_dates=False
-        )
-        frame.collect_schema()
+        guessed = pl.scan_csv(list(paths), null_values=[*nulls] or None, infer_schema_length=None, glob=False)
+        # With the types said, Polars does not look through the files for them again.
+        return pl.scan_csv(list(paths), null_values=[*nulls] or None, schema=guessed.collect_schema(), glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SourceUnreadableError(what, paths[0], first_line(error)) from error
-    return frame
 
 
 def first_line(error: BaseException) -> str:
