@@ -31,14 +31,13 @@ def place_options(function: F) -> F:
     # Click keeps the options that decorators below this one declared on the function.
     with_place.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
     folder = click.Path(file_okay=False, path_type=Path)
-    decorated = click.option(
+    return click.option(  # type: ignore[return-value]
         "--home", type=folder, help="Where everything is kept [default: .flyball in the project]."
     )(
         click.option("--project", type=folder, default=Path(), help="The project's folder [default: this one].")(
             with_place
         )
     )
-    return decorated  # type: ignore[return-value]
 
 
 def json_option(function: F) -> F:

@@ -83,7 +83,7 @@ class Plugins(Generic[T]):
                 raise PluginBrokenError(self._kind, entry.name, entry.value, str(error)) from error
             install = _install_line(entry.extras, missing)
             raise PluginMissingError(self._kind, entry.name, missing, install) from error
-        except Exception as error:  # noqa: BLE001  (a stranger's module may raise anything while it is imported)
+        except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise PluginBrokenError(self._kind, entry.name, entry.value, reason) from error
 

@@ -9,7 +9,7 @@ import polars as pl
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 from flyball.domain.registry.runtimes import PredictionFailedError, Predictor
-from flyball.domain.registry.signatures import Signature
+from flyball.domain.registry.signatures import Arranger, Signature
 from flyball.runtimes.outputs import Array, to_predictions
 from flyball.runtimes.sklearn import to_array
 
@@ -65,13 +65,14 @@ class OnnxPredictor:
         options.log_severity_level = 3  # errors only; the rest is for those who write graphs
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._signature = signature
+        self._arrange = Arranger(signature)
         self._inputs = {put.name: put.type for put in self._session.get_inputs()}
         # Classifiers give the chosen class first and the probabilities last.
         self._output = self._session.get_outputs()[-1].name
 
     def predict(self, frame: pl.DataFrame) -> Array:
         """See `Predictor.predict`."""
-        arranged = self._signature.arrange(frame)
+        arranged = self._arrange(frame)
         try:
             raw = self._session.run([self._output], self._feed(arranged))[0]
         except (ValueError, TypeError, Fail, InvalidArgument, RuntimeException) as error:

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from flyball.domain.registry.runtimes import PredictionFailedError, Predictor
-from flyball.domain.registry.signatures import Signature
+from flyball.domain.registry.signatures import Arranger, Signature
 from flyball.runtimes.outputs import Array, to_predictions
 from flyball.runtimes.pickles import dump_model, load_model
 
@@ -40,11 +40,12 @@ class PyfuncPredictor:
     def __init__(self, model: Any, signature: Signature) -> None:
         self._kind = type(model).__name__
         self._signature = signature
+        self._arrange = Arranger(signature)
         self._compute = _find_compute(model, signature)
 
     def predict(self, frame: pl.DataFrame) -> Array:
         """See `Predictor.predict`."""
-        arranged = self._signature.arrange(frame)
+        arranged = self._arrange(frame)
         try:
             raw = self._compute(arranged)
         except Exception as error:

@@ -11,13 +11,15 @@ import polars as pl
 from threadpoolctl import ThreadpoolController
 
 from flyball.domain.registry.runtimes import ModelNotSavedError, PredictionFailedError, Predictor
-from flyball.domain.registry.signatures import Signature
+from flyball.domain.registry.signatures import Arranger, Signature
 from flyball.runtimes.outputs import Array, to_predictions
 from flyball.runtimes.pickles import dump_model, load_model
 
 _FACTS = "facts.json"
 # Below so many rows, starting threads costs more than they save.
 _FEW_ROWS = 512
+# So few are converted fastest by way of Python.
+_A_FEW = 8
 
 
 class SklearnRuntime:
@@ -53,13 +55,14 @@ class SklearnPredictor:
     def __init__(self, model: Any, signature: Signature, *, is_array: bool) -> None:
         self._model = model
         self._signature = signature
+        self._arrange = Arranger(signature)
         self._is_array = is_array
         self._compute = model.predict if signature.task == "regression" else model.predict_proba
         self._threads = ThreadpoolController().select(user_api="openmp")
 
     def predict(self, frame: pl.DataFrame) -> Array:
         """See `Predictor.predict`."""
-        arranged = self._signature.arrange(frame)
+        arranged = self._arrange(frame)
         inputs = to_array(arranged) if self._is_array else arranged
         try:
             if len(frame) < _FEW_ROWS:
@@ -75,6 +78,8 @@ class SklearnPredictor:
 def to_array(frame: pl.DataFrame) -> Array:
     """Return numbers and flags as float64 rows, nulls as NaN; anything else as objects."""
     if all(dtype.is_numeric() or dtype == pl.Boolean for dtype in frame.dtypes):
+        if len(frame) <= _A_FEW:
+            return np.array(frame.rows(), dtype=np.float64).reshape(len(frame), frame.width)
         if any(dtype != pl.Float64 for dtype in frame.dtypes):
             frame = frame.cast(pl.Float64)
         return frame.to_numpy(order="c")

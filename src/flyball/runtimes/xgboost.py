@@ -8,7 +8,7 @@ import polars as pl
 import xgboost
 
 from flyball.domain.registry.runtimes import ModelNotSavedError, PredictionFailedError, Predictor
-from flyball.domain.registry.signatures import Signature
+from flyball.domain.registry.signatures import Arranger, Signature
 from flyball.runtimes.outputs import Array, to_predictions
 from flyball.runtimes.sklearn import to_array
 
@@ -52,12 +52,13 @@ class XgboostPredictor:
         booster.set_param({"nthread": 1})
         self._booster = booster
         self._signature = signature
+        self._arrange = Arranger(signature)
         best = booster.attr("best_iteration")
         self._trees = (0, int(best) + 1) if best is not None else (0, 0)
 
     def predict(self, frame: pl.DataFrame) -> Array:
         """See `Predictor.predict`."""
-        inputs = to_array(self._signature.arrange(frame))
+        inputs = to_array(self._arrange(frame))
         try:
             raw = self._booster.inplace_predict(inputs, iteration_range=self._trees, validate_features=False)
         except (ValueError, xgboost.core.XGBoostError) as error:

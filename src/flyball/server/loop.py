@@ -23,7 +23,7 @@ def turn(workspace: Workspace, is_stopping: threading.Event) -> None:
             workspace.loop.tick()
         except FlyballError as error:
             _log.warning("%s: %s", error.code, error.message)
-        except Exception:  # the process's edge: one bad turn must not end the loop
+        except Exception:  # noqa: BLE001  the process's edge: one bad turn must not end the loop
             _log.exception("a turn of the loop failed")
         write_bytes(workspace.home / HEARTBEAT, b"", durable=False)
         is_stopping.wait(workspace.settings.tick_seconds)
@@ -37,8 +37,10 @@ def main(project: str, home: str) -> None:
         signal.signal(number, lambda *_: is_stopping.set())
     when_supervisor_ends(is_stopping.set)
     workspace = Workspace(Path(project), Path(home))
+    workspace.courier.start()
     turn(workspace, is_stopping)
     workspace.loop.trainer.stop()
+    workspace.courier.stop()
 
 
 if __name__ == "__main__":

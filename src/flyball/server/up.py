@@ -19,6 +19,8 @@ from flyball.core.files import holding_lock, write_bytes
 from flyball.workspace.trainers import LIFELINE
 
 _ROLES = ("control", "gateway", "loop")
+# A request's few rows gain nothing from threads inside the libraries; starting them costs more than the work.
+_SETTINGS_OF_LIBRARIES = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 _STOP_GRACE_S = 10.0
 _RESTART_PAUSE_S = 0.5
 _PORT_WAIT_S = 5.0
@@ -101,7 +103,7 @@ class Up:
                 stdout=None if role == "loop" else log,
                 stderr=log,
                 pass_fds=(lifeline,),
-                env=os.environ | {LIFELINE: str(lifeline)},
+                env=os.environ | {LIFELINE: str(lifeline)} | (_SETTINGS_OF_LIBRARIES if role == "gateway" else {}),
                 # Ctrl-C reaches a whole process group; the children leave in order when told to instead.
                 start_new_session=True,
             )

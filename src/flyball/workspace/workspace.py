@@ -25,6 +25,8 @@ from flyball.domain.loop.retraining import Retrainer
 from flyball.domain.loop.service import LoopService
 from flyball.domain.loop.sources import TableReader
 from flyball.domain.loop.training import Trainer
+from flyball.domain.monitoring.courier import Courier
+from flyball.domain.monitoring.notifiers import open_notifiers
 from flyball.domain.monitoring.service import MonitoringService
 from flyball.domain.pipelines.fingerprints import clock_ns
 from flyball.domain.pipelines.results import Progress, RunResult
@@ -155,7 +157,14 @@ class Workspace:
     @cached_property
     def monitoring(self) -> MonitoringService:
         """Counts, findings and alerts."""
-        return MonitoringService(self.db, self.journal, self.clock)
+        return MonitoringService(self.db, self.journal, self.clock, on_alert=lambda: self.courier.wake())
+
+    @cached_property
+    def courier(self) -> Courier:
+        """Tells people of alerts."""
+        names = [name for name in self.settings.notifiers if name != "webhook"]
+        notifiers = open_notifiers([*names, *(f"webhook:{url}" for url in self.settings.webhooks)])
+        return Courier(self.db, self.journal, self.clock, notifiers)
 
     @cached_property
     def packages(self) -> PackageReader:

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.loop.triggers import Trigger
-from flyball.domain.monitoring.monitors import Monitor
+from flyball.domain.monitoring.monitors import Monitor, check_names
 from flyball.domain.pipelines.steps import Pipeline
 from flyball.domain.registry.gates import Gate
-from flyball.domain.serving.rollouts import Stage
+from flyball.domain.serving.rollouts import Stage, check_stages
 
 if TYPE_CHECKING:
     from flyball.domain.data.tables import ColumnRef
@@ -88,6 +88,8 @@ class Endpoint:
                     raise InvalidInputError(
                         f"{what} of the endpoint for {self.model!r} holds {value!r}, which does not belong there"
                     )
+        check_names(self.monitors)
+        check_stages(self.rollout)
         if self.retrain is not None and not isinstance(self.retrain, Pipeline):
             raise InvalidInputError(
                 f"retrain of the endpoint for {self.model!r} must be a pipeline, but {self.retrain!r} was given",

@@ -1,7 +1,7 @@
 """What a call's result depends on, gathered from the graph, the code and the files."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from flyball.core.hashing import digest_value
 from flyball.domain.data.code import CodeIdentity, identify_code
 from flyball.domain.pipelines.fingerprints import FileDigests, find_path
-from flyball.domain.pipelines.graph import Call, Node, iterate_nodes
+from flyball.domain.pipelines.graph import Call, Graph, Node, iterate_nodes
 from flyball.domain.pipelines.keys import KeyParts, as_json
 from flyball.domain.pipelines.results import StoredValue
 from flyball.domain.pipelines.steps import Step
@@ -20,18 +20,26 @@ ValuesOf = Callable[[Node], list[StoredValue]]
 class KeyMaker:
     """Gathers the parts of the cache keys of one run.
 
+    A file that a step names counts by its content, unless the step wrote it itself: such a file changed while the
+    step last ran, and no other step names it.
+
     Args:
         root: The project's folder: code in it is followed, relative paths start there.
         files: Digests of files.
+        graph: The run's graph.
+        windows: When each step last really ran, in nanoseconds, by its name.
 
     Attributes:
-        paths: Every path that a parameter or constant named, or might name once it exists.
+        paths: Every path that a parameter or constant named, or might name once it exists, and that counts.
     """
 
-    def __init__(self, root: Path, files: FileDigests) -> None:
+    def __init__(self, root: Path, files: FileDigests, graph: Graph, windows: Mapping[str, tuple[int, int]]) -> None:
         self._root = root
         self._files = files
+        self._graph = graph
+        self._windows = windows
         self._codes: dict[int, CodeIdentity] = {}
+        self._named: dict[str, set[str]] | None = None
         self.paths: dict[str, None] = {}
 
     def gather(self, call: Call, identity: str, values_of: ValuesOf) -> KeyParts:
@@ -46,7 +54,11 @@ class KeyMaker:
             OSError: A file that a parameter names cannot be read.
         """
         code, own = self._code(call)
-        gathering = _Gathering(self._root, self._files, values_of, self._identify)
+
+        def digest(path: Path) -> str:
+            return self._files.digest(path, skip=lambda file: self._is_own_work(call, file))
+
+        gathering = _Gathering(self._root, digest, values_of, self._identify)
         for name, value in call.inputs.items():
             gathering.add(name, value)
         self.paths |= gathering.paths
@@ -67,14 +79,66 @@ class KeyMaker:
         function = call.operation.function
         found = self._codes.get(id(function))
         if found is None:
-            found = self._codes[id(function)] = identify_code(function, self._root, digest=self._files.digest)
-            self.paths |= {str(path): None for path in found.files if path.suffix != ".py"}
+            found = identify_code(function, self._root, digest=self._files.digest)
+            data = [path for path in found.files if path.suffix != ".py"]
+            written = {path for path in data if self._is_own_work(call, str(path))}
+            if written:
+                found = identify_code(
+                    function,
+                    self._root,
+                    digest=lambda path: "" if path.resolve() in written else self._files.digest(path),
+                )
+            self.paths |= {str(path): None for path in data if path not in written}
+            self._codes[id(function)] = found
         own = next((name for name in found.parts if name.endswith(f"::{function.__qualname__}")), "")
         return found, own
 
     def _identify(self, value: Any) -> str:
         # A partial is taken apart by its arguments: classes, functions and objects count with their code and state.
         return identify_code(partial(_hold, value), self._root, digest=self._files.digest).digest
+
+    def _is_own_work(self, call: Call, file: str) -> bool:
+        """Tell whether a step wrote a file itself: it changed while the step last ran, and no other names it."""
+        window = self._windows.get(call.name)
+        if window is None:
+            return False
+        try:
+            changed_ns = Path(file).stat().st_ctime_ns
+        except OSError:
+            return False
+        if not window[0] - _TICK_NS <= changed_ns <= window[1] + _TICK_NS:
+            return False
+        if self._named is None:
+            self._named = self._gather_names()
+        users = set().union(*(self._named.get(str(place), set()) for place in (Path(file), *Path(file).parents)))
+        return users <= {call.name}
+
+    def _gather_names(self) -> dict[str, set[str]]:
+        """Return which steps name each path, in their code or their parameters."""
+        named: dict[str, set[str]] = {}
+        for call in self._graph.calls:
+            texts = list(_texts_in(list(call.inputs.values())))
+            if isinstance(call.operation, Step):
+                texts += map(str, identify_code(call.operation.function, self._root, digest=_no_digest).files)
+            for text in texts:
+                named.setdefault(str(self._root / text), set()).add(call.name)
+        return named
+
+
+_TICK_NS = 12_000_000
+"""File systems stamp changes with a clock that lags by up to one kernel tick, 10 ms at the slowest."""
+
+
+def _no_digest(path: Path) -> str:
+    return ""
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str | Path) and "\0" not in str(value):
+        yield str(value)
+    elif isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(item)
 
 
 def _hold(value: Any) -> Any:
@@ -84,14 +148,16 @@ def _hold(value: Any) -> Any:
 class _Gathering:
     """What the inputs of one call contribute."""
 
-    def __init__(self, root: Path, files: FileDigests, values_of: ValuesOf, identify: Callable[[Any], str]) -> None:
+    def __init__(
+        self, root: Path, digest: Callable[[Path], str], values_of: ValuesOf, identify: Callable[[Any], str]
+    ) -> None:
         self.parameters: dict[str, str] = {}
         self.files: dict[str, str] = {}
         self.inputs: dict[str, str] = {}
         self.sources: dict[str, str] = {}
         self.paths: dict[str, None] = {}
         self._root = root
-        self._digests = files
+        self._digest = digest
         self._values_of = values_of
         self._identify = identify
 
@@ -129,13 +195,14 @@ class _Gathering:
 
     def _describe_text(self, name: str, value: str | Path) -> Any:
         path = find_path(value, self._root)
-        if path is None:
-            if isinstance(value, Path) or "/" in value or "." in value:
-                self.paths[str(self._root / value)] = None
-            return value if isinstance(value, str) else {"path": str(value)}
-        self.paths[str(path)] = None
-        self.files[f"{name}={value}"] = self._digests.digest(path)
-        return _IS_FILE
+        digest = self._digest(path) if path is not None else ""
+        if path is not None and digest:
+            self.paths[str(path)] = None
+            self.files[f"{name}={value}"] = digest
+            return _IS_FILE
+        if path is None and (isinstance(value, Path) or "/" in value or "." in value):
+            self.paths[str(self._root / value)] = None
+        return value if isinstance(value, str) else {"path": str(value)}
 
 
 _IS_FILE = {"file": True}

@@ -113,6 +113,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         identity: What an operation depends on besides its inputs.
         outputs: Where each value that was returned lies.
         contents: The bytes of those that are to lie in the database.
+        window: When it began and ended, in nanoseconds, as file systems stamp it.
         error: What went wrong, in short; empty when nothing did.
     """
 
@@ -123,5 +124,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     points: list[Point] = []
     attempts: int = 1
     duration: timedelta = timedelta()
+    window: tuple[int, int] | None = None
     error: str = ""
     traceback: str = ""

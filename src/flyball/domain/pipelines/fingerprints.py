@@ -5,7 +5,7 @@ Light enough for the start-up path: a run of an unchanged project imports this a
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from glob import glob, has_magic
 from pathlib import Path
 
@@ -145,16 +145,27 @@ class FileDigests:
             self._checked[path] = found
         return found
 
-    def digest(self, path: Path) -> str:
+    def digest(self, path: Path, *, skip: Callable[[str], bool] = lambda file: False) -> str:
         """Return the digest of a file, or of a folder: of the names and contents of all files in it.
+
+        Args:
+            path: The file or folder.
+            skip: Says which files do not count.
+
+        Returns:
+            Empty text if there are files and none counts.
 
         Raises:
             OSError: It cannot be read.
         """
-        if not path.is_dir():
-            return self.stamp(str(path)).digest
         root = str(path)
-        return digest_value([[file[len(root) :], self.stamp(file).digest] for file in list_files(root)])
+        if not path.is_dir():
+            return "" if skip(root) else self.stamp(root).digest
+        present = list_files(root)
+        counting = [file for file in present if not skip(file)]
+        if present and not counting:
+            return ""
+        return digest_value([[file[len(root) :], self.stamp(file).digest] for file in counting])
 
     def watch(self, sources: Iterable[str], *, since_ns: int) -> list[Watched] | None:
         """Return the stamps of all files that some paths, folders or globs name.

@@ -37,11 +37,16 @@ class KeyParts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LastTime(msgspec.Struct, frozen=True, kw_only=True):
-    """How a step of this name went in the pipeline's last run."""
+    """How a step of this name went in the pipeline's last run.
+
+    Attributes:
+        window: When it last really ran, in nanoseconds: files changed meanwhile are what it wrote.
+    """
 
     run_id: str
     status: str
     parts: KeyParts
+    window: tuple[int, int] | None = None
 
 
 def compute_key(parts: KeyParts) -> str:

@@ -38,6 +38,11 @@ class Ledger:
         with db.read() as tx:
             self.last_times = store.last_times(tx, graph.pipeline)
 
+    @property
+    def windows(self) -> dict[str, tuple[int, int]]:
+        """When each step last really ran."""
+        return {name: last.window for name, last in self.last_times.items() if last.window is not None}
+
     def find_result(self, key: str) -> KeptResult | None:
         """Return what an earlier run kept under a key."""
         with self._db.read() as tx:
@@ -74,7 +79,7 @@ class Ledger:
         with self._db.begin() as tx:
             store.put_values(tx, contents)
             store.put_result(tx, kept)
-            self._put_step(tx, call, result, key, parts)
+            self._put_step(tx, call, result, key, parts, outcome.window)
             self._put_points(tx, call, outcome)
             self._put_notes(tx, call, outcome.notes)
 
@@ -102,13 +107,21 @@ class Ledger:
                 self._put_notes(tx, call, outcome.notes)
 
     def _put_step(
-        self, tx: Transaction, call: Call, result: StepResult, key: str | None, parts: KeyParts | None
+        self,
+        tx: Transaction,
+        call: Call,
+        result: StepResult,
+        key: str | None,
+        parts: KeyParts | None,
+        window: tuple[int, int] | None = None,
     ) -> None:
         seed = compute_seed(key) if key else None
         store.put_step(tx, self.run_id, call.position, result, key=key, seed=seed)
         if parts is not None:
             status = StepStatus.RAN if result.status is StepStatus.CACHED else result.status
-            last = LastTime(run_id=self.run_id, status=status.value, parts=parts)
+            if window is None and call.name in self.last_times:
+                window = self.last_times[call.name].window
+            last = LastTime(run_id=self.run_id, status=status.value, parts=parts, window=window)
             store.put_last_time(tx, self._pipeline, call.name, last)
 
     def _put_points(self, tx: Transaction, call: Call, outcome: Outcome) -> None:

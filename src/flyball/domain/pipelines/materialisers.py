@@ -160,7 +160,9 @@ class ValueStore:
             if size <= _INLINE_LIMIT_BYTES:
                 return path.read_bytes()
             return self._blobs.adopt(path), size
-        except (pickle.PicklingError, TypeError, AttributeError, RecursionError, NotImplementedError) as error:
+        except OSError:
+            raise
+        except Exception as error:
             raise UnstorableValueError(step, value, str(error)) from error
         finally:
             path.unlink(missing_ok=True)

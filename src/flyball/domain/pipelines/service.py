@@ -110,8 +110,8 @@ class PipelineService:
         probe = EnvironmentProbe(self._root)
         run = self._start(graph, params, cause, actor, as_of)
         known = self._known_files()
-        keys = KeyMaker(self._root, known)
         ledger = Ledger(self._db, self._tracking, self._clock, run.id, graph)
+        keys = KeyMaker(self._root, known, graph, ledger.windows)
         scheduler = Scheduler(graph, self._engine, ledger, keys, known, self._blobs, progress or NoProgress())
         services = self._services
 
@@ -128,6 +128,8 @@ class PipelineService:
         except BaseException as error:
             self._finish(run, RunStatus.FAILED, f"{type(error).__name__}: {error}", {})
             raise
+        finally:
+            probe.close()
         return self._conclude(run, graph, params, scheduler, ledger, keys, known, as_of, started_ns, seq)
 
     def load(self, result: RunResult, output: str | None = None) -> Any:

@@ -17,7 +17,7 @@ from flyball.core.durations import to_us
 from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.domain.pipelines.context import RunContext
 from flyball.domain.pipelines.engine import Action, Outcome, Point, Task
-from flyball.domain.pipelines.fingerprints import FileDigests
+from flyball.domain.pipelines.fingerprints import FileDigests, clock_ns
 from flyball.domain.pipelines.graph import Call, Graph, Node, replace_nodes
 from flyball.domain.pipelines.materialisers import ValueStore
 from flyball.domain.pipelines.results import StoredValue
@@ -83,7 +83,7 @@ class StepWorker:
         context = self._new_context()
         log = _Log(context, self._blobs, self._clock)
         attempts = _Attempts()
-        started = monotonic_s()
+        started, began_ns = monotonic_s(), clock_ns()
         outputs: list[tuple[StoredValue, bytes | None]] = []
         identity = error = trace = ""
         with _surroundings(self._root):
@@ -105,6 +105,7 @@ class StepWorker:
             points=log.points,
             attempts=attempts.count,
             duration=timedelta(seconds=monotonic_s() - started),
+            window=(began_ns, clock_ns()),
             error=error,
             traceback=trace,
         )

@@ -63,6 +63,34 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Arranger:
+    """Does what `Signature.arrange` does, at a tenth of its cost where the types are right already.
+
+    Args:
+        signature: What the model takes.
+    """
+
+    def __init__(self, signature: Signature) -> None:
+        import polars as pl
+
+        self._signature = signature
+        types = signature.features.to_polars()
+        types.update({name: pl.Enum(list(values)) for name, values in signature.categories.items()})
+        self._names, self._dtypes = types.names(), types.dtypes()
+
+    def __call__(self, frame: "pl.DataFrame") -> "pl.DataFrame":
+        """See `Signature.arrange`."""
+        import polars as pl
+
+        arranged = frame
+        if frame.columns != self._names:
+            try:
+                arranged = pl.DataFrame([frame.get_column(name) for name in self._names])
+            except pl.exceptions.ColumnNotFoundError:
+                return self._signature.arrange(frame)
+        return arranged if arranged.dtypes == self._dtypes else self._signature.arrange(frame)
+
+
 class SignatureError(InvalidInputError):
     """The model does not fit the data that it is said to be trained on."""
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Protocol
 
 import msgspec
+import polars as pl
 
 from flyball.core.errors import NotFoundError
 from flyball.domain.data.requests import RequestSchema
 from flyball.domain.data.row_checks import RowCheck, compile_row
+from flyball.domain.data.schemas import Field
 from flyball.domain.data.tables import Table
 from flyball.domain.features.labels import LabelRule
 from flyball.domain.features.online import Completed
@@ -19,7 +22,7 @@ from flyball.domain.registry.runtimes import Predictor, Runtimes
 from flyball.domain.registry.signatures import Signature
 
 
-class LoadedVersion(msgspec.Struct, frozen=True, kw_only=True):
+class LoadedVersion(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Everything of a model version that answering needs.
 
     Attributes:
@@ -47,6 +50,21 @@ class LoadedVersion(msgspec.Struct, frozen=True, kw_only=True):
     views: tuple[ViewRef, ...] = ()
     request_features: tuple[RequestFeatures, ...] = ()
     profile: Any = None
+
+    @cached_property
+    def field_types(self) -> pl.Schema:
+        """The Polars types of a request's fields."""
+        return self.request.schema.to_polars()
+
+    @cached_property
+    def input_types(self) -> pl.Schema:
+        """The Polars types of the model's inputs, in their order."""
+        return self.signature.features.to_polars()
+
+    @cached_property
+    def instants(self) -> tuple[Field, ...]:
+        """The fields that hold dates or instants, which JSON has as text."""
+        return tuple(field for field in self.request.schema.fields if field.dtype in ("datetime", "date"))
 
     @property
     def sticky_keys(self) -> tuple[str, ...]:

@@ -41,6 +41,12 @@ class EnvironmentProbe:
             hash_seed=os.environ.get("PYTHONHASHSEED") or "random",
         )
 
+    def close(self) -> None:
+        """End git if nobody waited for it."""
+        if self._status is not None and self._status.returncode is None:
+            self._status.kill()
+            self._status.communicate()
+
     def _code(self, blobs: BlobStore) -> CodeFacts | None:
         output = _finish_git(self._status)
         if output is None:
