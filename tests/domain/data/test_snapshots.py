@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from polars.testing import assert_frame_equal
 
 from flyball.core.clock import SimulatedClock
@@ -263,6 +263,15 @@ class TestDelta:
         rows = home.data.read(snapshot.id).collect().sort("x").rows()
         day = JANUARY.date()
         assert rows == [(1, "a b", day, None), (2, None, day, None), (3, "c", day, 1.5)]
+
+    def test_a_table_whose_rows_only_a_delta_reader_can_tell_is_converted(self, home: Home) -> None:
+        place = str(home.root / "payments")
+        write_deltalake(place, events(10), configuration={"delta.enableDeletionVectors": "true"})
+        table = Table("payments", time="at", name="payments")
+        first = home.data.snapshot(table)
+        events(20)[10:].write_delta(place, mode="append")
+        assert home.data.snapshot(table).rows == 20
+        assert_frame_equal(home.data.read(first.id).collect(), events(10))
 
     def test_a_table_emptied_is_refused(self, home: Home) -> None:
         events(3).write_delta(str(home.root / "payments"))
