@@ -44,7 +44,7 @@ def by_columns() -> ColumnTransformer:
         (make_pipeline(StandardScaler(), LogisticRegression()), NUMBERS, "array"),
         (make_pipeline(by_columns(), LogisticRegression()), BOTH, "frame"),
         (make_pipeline(FunctionTransformer(lambda rows: rows.select("x")), LogisticRegression()), NUMBERS, "frame"),
-        (VotingClassifier([("a", LogisticRegression())], voting="soft"), NUMBERS, "array"),
+        (VotingClassifier([("a", LogisticRegression())], voting="soft"), NUMBERS, "frame"),
     ],
     ids=["plain", "boosting", "scaled", "columns", "function", "voting"],
 )

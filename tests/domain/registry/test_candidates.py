@@ -201,7 +201,7 @@ def test_the_latency_of_single_rows_is_measured_and_kept(context: Context) -> No
     assert evidence is not None
     assert evidence.latency is not None
     assert 0 < evidence.latency.p50_s <= evidence.latency.p99_s < 5
-    assert evidence.latency.rows == 200
+    assert evidence.latency.rows == 100
     assert [result.passed for result in evidence.results] == [False, True]
 
 

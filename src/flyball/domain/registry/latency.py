@@ -1,6 +1,7 @@
 """How long one row takes, measured the way a request takes it."""
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 from flyball.core.clock import monotonic_s
 from flyball.domain.registry.evidence import Latency
@@ -11,14 +12,16 @@ if TYPE_CHECKING:
     import polars as pl
 
 _WARM_UP = 20
-_ROWS = 200
+_ROUNDS = 3
+_ROWS = 100
 _BUDGET_S = 5.0
 
 
 def measure_latency(predictor: Predictor, signature: Signature, reference: "pl.DataFrame") -> Latency | None:
     """Predict single rows of the reference sample, each from its JSON-like values to the answer.
 
-    The first rows warm caches and threads and do not count. A slow model is measured for about five seconds.
+    The first rows warm caches and threads and do not count. Of three rounds the calmest counts, so that what else the
+    machine does is not held against the model. A slow model is measured for about five seconds.
 
     Returns:
         Percentiles by the nearest rank, or None where there are no rows.
@@ -28,18 +31,26 @@ def measure_latency(predictor: Predictor, signature: Signature, reference: "pl.D
     rows = reference.select(signature.features.names).head(_ROWS).to_dicts()
     for row in rows[:_WARM_UP]:
         predictor.predict(signature.features.frame([row]))
-    times_s: list[float] = []
     began = monotonic_s()
-    for index in range(_ROWS):
+    rounds: list[Latency] = []
+    while len(rounds) < _ROUNDS and monotonic_s() - began < _BUDGET_S:
+        rounds.append(_measure_round(predictor, signature, rows, began + _BUDGET_S))
+    full = [one for one in rounds if one.rows == rounds[0].rows]
+    return min(full, key=lambda one: one.p99_s)
+
+
+def _measure_round(
+    predictor: Predictor, signature: Signature, rows: list[dict[str, Any]], deadline_s: float
+) -> Latency:
+    times_s: list[float] = []
+    while len(times_s) < _ROWS and (not times_s or monotonic_s() < deadline_s):
+        row = rows[len(times_s) % len(rows)]
         start = monotonic_s()
-        predictor.predict(signature.features.frame([rows[index % len(rows)]]))
-        end = monotonic_s()
-        times_s.append(end - start)
-        if end - began > _BUDGET_S:
-            break
+        predictor.predict(signature.features.frame([row]))
+        times_s.append(monotonic_s() - start)
     times_s.sort()
     return Latency(p50_s=_percentile(times_s, 0.50), p99_s=_percentile(times_s, 0.99), rows=len(times_s))
 
 
 def _percentile(ordered: list[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return ordered[math.ceil(share * len(ordered)) - 1]
