@@ -158,3 +158,43 @@ def test_latest_counts_answered_rows_of_one_version(service: PredictionService, 
     assert set(rows["variant"]) == {"live"}
     assert service.latest("credit", 100, variant="shadow").height == 12
     assert service.latest("nothing", 5).is_empty()
+
+
+def test_many_small_files_of_a_past_day_become_one(
+    service: PredictionService, new_service: NewService, new_record: Any, tmp_path: Path, clock: SimulatedClock
+) -> None:
+    for number in range(60):
+        service.log.append("credit", [new_record(number)])
+        service.log.rotate()
+        service.seal()
+    assert len(list(tmp_path.rglob("*.parquet"))) == 60
+    before = service.figures("credit")
+    clock.advance(timedelta(days=1))
+    later = [new_record(), new_record()]
+    for record in later:
+        service.log.append("credit", [record])
+        service.log.rotate()
+        service.seal()
+    assert len(list(tmp_path.rglob("*.parquet"))) == 3
+    for reader in (service, new_service()):
+        assert reader.figures("credit", until=clock.now()).equals(before)
+        assert reader.count("credit") == 62
+        assert reader.find(str(before["id"][30])) is not None
+
+
+def test_a_kill_after_compaction_leaves_no_file_twice(
+    service: PredictionService, new_service: NewService, new_record: Any, tmp_path: Path, clock: SimulatedClock
+) -> None:
+    for number in range(60):
+        service.log.append("credit", [new_record(number)])
+        service.log.rotate()
+        service.seal()
+    clock.advance(timedelta(days=1))
+    service.log.append("credit", [new_record()])
+    service.log.rotate()
+    service.seal()
+    # The old files wait here for their removal; a new process removes them.
+    assert len(list(tmp_path.rglob("*.parquet"))) == 62
+    new_service().seal()
+    assert len(list(tmp_path.rglob("*.parquet"))) == 2
+    assert pl.read_parquet(tmp_path / "predictions" / "credit").height == 61

@@ -51,6 +51,13 @@ class FigureCache:
             while self._rows > _MOST_ROWS and len(self._frames) > 1:
                 self._rows -= self._frames.popitem(last=False)[1].height
 
+    def forget(self, paths: Sequence[str]) -> None:
+        """Drop files that are no longer named."""
+        with self._lock:
+            for path in paths:
+                frame = self._frames.pop(path, None)
+                self._rows -= 0 if frame is None else frame.height
+
     def read(self, segments: Sequence[Segment]) -> pl.DataFrame:
         """Return the columns of files, one file after the other."""
         frames = [self._read_one(segment.path) for segment in segments]

@@ -20,6 +20,8 @@ from flyball.core.files import holding_lock, writing
 from flyball.core.hashing import digest_bytes, shorten
 from flyball.domain.journal.service import Journal
 from flyball.domain.predictions import store
+from flyball.domain.predictions.compaction import Compactor
+from flyball.domain.predictions.figures import FigureCache
 from flyball.domain.predictions.log import claiming_finished, list_open_segments, read_segment
 from flyball.domain.predictions.matching import matches_of
 from flyball.domain.predictions.records import to_frame
@@ -57,16 +59,15 @@ class Sealer:
         db: Where files are named.
         journal: Is told of damage.
         root: The folder of all endpoints' predictions.
-        remember: Is given each new file and its rows, to answer questions about them without reading.
+        figures: Is given each new file's rows, to answer questions about them without reading.
     """
 
-    def __init__(
-        self, db: Database, journal: Journal, root: Path, remember: Callable[[str, pl.DataFrame], None]
-    ) -> None:
+    def __init__(self, db: Database, journal: Journal, root: Path, figures: FigureCache) -> None:
         self._db = db
         self._journal = journal
         self._root = root
-        self._remember = remember
+        self._figures = figures
+        self._compactor = Compactor(db, root, figures, write_segment)
         self._tidied: set[str] = set()
 
     def seal(self, endpoint: str, now: datetime, on_sealed: OnSealed | None) -> SealResult:
@@ -76,7 +77,10 @@ class Sealer:
             return SealResult(endpoint=endpoint)
         with suppress(ConflictError), holding_lock(self._root / endpoint / _LOCK, held_message="sealing"):
             self._tidy(endpoint)
-            return self._seal_finished(endpoint, now, on_sealed)
+            result = self._seal_finished(endpoint, now, on_sealed)
+            if result.segments:
+                self._compactor.compact(endpoint, now)
+            return result
         return SealResult(endpoint=endpoint)
 
     def _seal_finished(self, endpoint: str, now: datetime, on_sealed: OnSealed | None) -> SealResult:
@@ -112,7 +116,7 @@ class Sealer:
                 on_sealed(tx, frame)
         _remove(paths)
         for segment, rows in files:
-            self._remember(segment.path, rows)
+            self._figures.put(segment.path, rows)
         return len(records), sum(damaged.values())
 
     def _write_days(

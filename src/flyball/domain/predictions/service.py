@@ -15,6 +15,7 @@ from flyball.domain.features.labels import LabelRule
 from flyball.domain.journal.service import Journal
 from flyball.domain.predictions import store
 from flyball.domain.predictions.figures import EMPTY, FigureCache
+from flyball.domain.predictions.label_book import LabelBook
 from flyball.domain.predictions.labels import (
     GivenLabel,
     LabelProblem,
@@ -40,7 +41,6 @@ from flyball.domain.predictions.sealing import OnSealed, Sealer, SealResult
 from flyball.storage.db import Database, Transaction
 
 _SHADOW = "shadow"
-_INSTANT = pl.Datetime("us", "UTC")
 
 
 class PredictionService:
@@ -70,7 +70,8 @@ class PredictionService:
         self._root = root
         self.log = PredictionLog(root, clock, ids or IdSource(clock), limits)
         self._figures = FigureCache(root)
-        self._sealer = Sealer(db, journal, root, self._figures.put)
+        self._labels = LabelBook(db)
+        self._sealer = Sealer(db, journal, root, self._figures)
 
     # the log
 
@@ -315,30 +316,10 @@ class PredictionService:
             ``label_source``.
         """
         rows = self.figures(endpoint, since, until, version=version, variant=variant)
-        rows = rows.filter(pl.col("status") == "ok").with_columns(pl.coalesce("shadow_of", "id").alias("_answered"))
-        return rows.join(
-            self._labels(endpoint, rows["_answered"], as_of), on="_answered", how="inner", maintain_order="left"
-        ).drop("_answered")
-
-    def _labels(self, endpoint: str, ids: pl.Series, as_of: datetime | None) -> pl.DataFrame:
-        found = []
-        if not ids.is_empty():
-            first, last = str(ids.min()), str(ids.max())
-            with self._db.read() as tx:
-                found = store.list_label_rows(tx, endpoint, first, last, to_us(as_of or self._clock.now()))
-        newest = {row["prediction_id"]: row for row in found}.values()
-        kept = [row for row in newest if row["value"] != "null"]
-        is_text = bool(kept) and kept[0]["value"].startswith('"')
-        values = pl.Series("label", [row["value"] for row in kept], dtype=pl.String)
-        return pl.DataFrame(
-            [
-                pl.Series("_answered", [row["prediction_id"] for row in kept], dtype=pl.String),
-                values.str.json_decode(pl.String) if is_text else values.cast(pl.Float64),
-                pl.Series("label_at", [row["at_us"] for row in kept], dtype=pl.Int64).cast(_INSTANT),
-                pl.Series("label_known_at", [row["known_us"] for row in kept], dtype=pl.Int64).cast(_INSTANT),
-                pl.Series("label_source", [row["source"] for row in kept], dtype=pl.String),
-            ]
-        )
+        rows = rows.filter(pl.col("status") == "ok").with_columns(answered=pl.coalesce("shadow_of", "id"))
+        labels = self._labels.known_at(endpoint, as_of or self._clock.now())
+        joined = rows.join(labels, left_on="answered", right_on="prediction_id", how="inner", maintain_order="left")
+        return joined.drop("answered")
 
     def _keep(
         self, labels: Sequence[LabelVersion], now: datetime, *, unmatched: int, refused: list[LabelProblem]

@@ -85,6 +85,22 @@ def list_segments_of_id(tx: Transaction, prediction_id: str) -> list[Segment]:
     return [_read_segment(row) for row in rows]
 
 
+def find_scattered_day(tx: Transaction, endpoint: str, *, before: str, more_than: int, small_rows: int) -> str | None:
+    """Return the earliest day before another that has more than so many files, small ones on average."""
+    found: str | None = tx.value(
+        "SELECT day FROM prediction_segment WHERE endpoint = ? AND day < ? "
+        "GROUP BY day HAVING count(*) > ? AND sum(rows) < ? * count(*) ORDER BY day LIMIT 1",
+        (endpoint, before, more_than, small_rows),
+    )
+    return found
+
+
+def list_segments_of_day(tx: Transaction, endpoint: str, day: str) -> list[Segment]:
+    """Return an endpoint's files of one day, by their first id."""
+    sql = f"SELECT {_SEGMENT} FROM prediction_segment WHERE endpoint = ? AND day = ? ORDER BY first_id"
+    return [_read_segment(row) for row in tx.rows(sql, (endpoint, day))]
+
+
 def count_predictions(tx: Transaction, endpoint: str) -> int:
     """Return how many predictions of an endpoint are sealed."""
     return int(tx.value("SELECT coalesce(sum(rows), 0) FROM prediction_segment WHERE endpoint = ?", (endpoint,)))
@@ -175,12 +191,12 @@ def list_label_versions(tx: Transaction, endpoint: str, prediction_id: str) -> l
     ]
 
 
-def list_label_rows(tx: Transaction, endpoint: str, first_id: str, last_id: str, as_of_us: int) -> list[Row]:
-    """Return the label versions of a range of predictions known at an instant, the deciding one last for each."""
+def list_label_rows(tx: Transaction, endpoint: str, *, after: int) -> list[Row]:
+    """Return the label versions of an endpoint that were kept after a number, in the order of numbers."""
     return tx.rows(
-        "SELECT prediction_id, value, at_us, known_us, source FROM prediction_label "
-        "WHERE endpoint = ? AND prediction_id BETWEEN ? AND ? AND known_us <= ? ORDER BY known_us, at_us, seq",
-        (endpoint, first_id, last_id, as_of_us),
+        "SELECT seq, prediction_id, value, at_us, known_us, source FROM prediction_label "
+        "WHERE endpoint = ? AND seq > ? ORDER BY seq",
+        (endpoint, after),
     )
 
 

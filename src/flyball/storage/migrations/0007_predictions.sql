@@ -13,6 +13,7 @@ CREATE TABLE prediction_segment (
 );
 CREATE INDEX prediction_segment_ids ON prediction_segment (first_id, last_id);
 CREATE INDEX prediction_segment_at ON prediction_segment (endpoint, last_at_us);
+CREATE INDEX prediction_segment_day ON prediction_segment (endpoint, day);
 -- Open segments whose rows are sealed but whose file may still be there.
 CREATE TABLE prediction_sealed_source (
     name TEXT PRIMARY KEY,
@@ -37,3 +38,4 @@ CREATE TABLE prediction_label (
     recorded_at_us INTEGER NOT NULL,
     UNIQUE (endpoint, prediction_id, known_us, at_us, value)
 );
+CREATE INDEX prediction_label_seq ON prediction_label (endpoint, seq);
