@@ -353,3 +353,20 @@ def test_a_tick_with_nothing_due_costs_less_than_a_millisecond(home: Home) -> No
         found = home.evaluate(*monitors, at=START + HOUR + timedelta(seconds=second), labelled=_labelled)
         assert found == []
     assert (time.process_time() - began) / 200 < 0.001
+
+
+def test_counts_of_versions_with_other_bins_stand_side_by_side(home: Home) -> None:
+    few_bins = make_baseline("credit-risk/2")
+    columns = dict(few_bins.profile.features.columns)
+    income = columns["income"]
+    columns["income"] = msgspec.structs.replace(
+        income, edges=income.edges[1:], cells=(income.cells[0] + income.cells[1], *income.cells[2:])
+    )
+    features = msgspec.structs.replace(few_bins.profile.features, columns=columns)
+    home.baselines["credit-risk/2"] = msgspec.structs.replace(
+        few_bins, profile=msgspec.structs.replace(few_bins.profile, features=features)
+    )
+    home.serve(START)
+    home.serve(START + HOUR, version="credit-risk/2", first=1_000)
+    [found] = home.evaluate(quality(nulls=0.1, refused=0.1), at=START + 2 * HOUR)
+    assert found.count == 200 and found.state == "ok"

@@ -270,12 +270,16 @@ class _Windows:
         key = (size_us, begin, end)
         if key not in self._read:
             self._read[key] = store.list_tiles(self.tx, self.endpoint, *key)
-        return sum_tiles(
+        tiles = (
             _read_tile(counts)
             for place, counts in self._read[key]
             if (version is None or place.version == version)
             and (place.variant == variant if variant is not None else version is not None or place.variant != _SHADOW)
         )
+        if version is None:
+            # Each version counts in the bins of its own profile, which do not add up with another's.
+            tiles = (msgspec.structs.replace(tile, inputs=None, outputs=None) for tile in tiles)
+        return sum_tiles(tiles)
 
 
 def _add_tiles(tx: Transaction, endpoint: str, tiles: Mapping[TilePlace, Tile]) -> None:
