@@ -94,7 +94,8 @@ class Fleet:
         loader: Loads versions.
         db: Where the journal is written to.
         journal: Tells that something changed; is told of versions that cannot be loaded.
-        check_every_s: How often `current` looks for changes itself; None leaves it to calls of `refresh`.
+        check_every_s: How long `line` goes on without looking for changes; 0 looks each time, which in a replay makes
+            every run alike; None leaves it to calls of `refresh`.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Fleet:
         loader: Loader,
         db: Database,
         journal: Journal,
-        check_every_s: float | None = 0.1,
+        check_every_s: float | None = 0.0,
     ) -> None:
         self._endpoints = {served.name: served for served in endpoints}
         self._champions = champions
@@ -127,13 +128,19 @@ class Fleet:
         """All endpoints as they answer now, without looking for changes."""
         return self._lines
 
+    def stop_checking(self) -> None:
+        """Leave looking for changes to calls of `refresh`, so that no request waits while a version is loaded."""
+        self._check_every_s = None
+
     def line(self, endpoint: str) -> Line:
         """Return an endpoint as it answers now.
 
         Raises:
             UnknownNameError: There is no such endpoint.
         """
-        if self._check_every_s is not None and monotonic_s() - self._checked_at_s >= self._check_every_s:
+        if not self._lines or (
+            self._check_every_s is not None and monotonic_s() - self._checked_at_s >= self._check_every_s
+        ):
             self.refresh()
         line = self._lines.get(endpoint)
         if line is None:

@@ -97,6 +97,7 @@ class InferenceApp:
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         loop = asyncio.get_running_loop()
+        self._plane.fleet.stop_checking()
         try:
             await loop.run_in_executor(self._thread, self._plane.fleet.refresh)
         except FlyballError as error:
