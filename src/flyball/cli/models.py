@@ -3,7 +3,6 @@
 import click
 
 from flyball.cli.options import Place, emit, json_option, place_options
-from flyball.workspace.workspace import Workspace
 
 
 @click.command()
@@ -18,6 +17,8 @@ def approve(place: Place, version: str, user: str, as_json: bool) -> None:
     Example:
       flyball approve credit-risk/7 --as ana
     """
+    from flyball.workspace.workspace import Workspace
+
     signed = Workspace(place.project, place.home).approve(version, user)
     emit(signed, as_json=as_json, text=lambda _: f"{version} is approved by {user}; the loop takes it live")
 

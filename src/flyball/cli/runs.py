@@ -57,8 +57,7 @@ def _carry_out(place: Place, pipeline: str, params: dict[str, str], actor: str, 
 def _take_first_live(workspace: Any) -> None:
     """Let an approved version go live at once where none is, so that it can be asked without `flyball up`."""
     try:
-        workspace.loop.deployer.take_up_first(workspace.endpoints)
-        workspace.loop.materialise()
+        workspace.deployer.take_up_first(workspace.endpoints)
     except FlyballError as error:
         click.echo(f"the version is kept, but it could not go live: {error.message}", err=True)
 

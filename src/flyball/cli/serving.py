@@ -1,17 +1,15 @@
 """Commands around a running endpoint: up, predict, label."""
 
-import http.client
 from typing import Any
 
 import click
 
 from flyball.cli.options import Place, emit, json_option, place_options
-from flyball.core.encoding import from_json, to_json
-from flyball.core.errors import FlyballError, InvalidInputError
+from flyball.cli.running import ask, find_running
+from flyball.core.encoding import from_json
+from flyball.core.errors import InvalidInputError
 from flyball.core.settings import load_settings
-from flyball.server.up import Up, find_running
-
-_TIMEOUT_S = 30.0
+from flyball.server.up import Up
 
 
 @click.command()
@@ -59,7 +57,12 @@ def predict(place: Place, endpoint: str, request: str) -> None:
     """
     body = from_json(request, dict[str, Any], what="the request")
     running = find_running(place.home)
-    emit(_ask(running, endpoint, body) if running else _compute(place, endpoint, body), as_json=False)
+    if running is None:
+        answer = _compute(place, endpoint, body)
+    else:
+        host, port = running
+        answer = ask((host, port + 1), f"/predict/{endpoint}", body)
+    emit(answer, as_json=False)
 
 
 @click.command()
@@ -95,25 +98,3 @@ def _compute(place: Place, endpoint: str, body: dict[str, Any]) -> Any:
     from flyball.workspace.workspace import Workspace
 
     return Workspace(place.project, place.home).predict(endpoint, [body])[0]
-
-
-def _ask(address: tuple[str, int], endpoint: str, body: dict[str, Any]) -> Any:
-    host, port = address
-    connection = http.client.HTTPConnection(host, port + 1, timeout=_TIMEOUT_S)
-    try:
-        connection.request("POST", f"/predict/{endpoint}", to_json(body), {"content-type": "application/json"})
-        response = connection.getresponse()
-        answer = from_json(response.read(), dict[str, Any], what="the gateway's answer")
-    finally:
-        connection.close()
-    if response.status >= 400:
-        raise RefusedError(answer)
-    return answer
-
-
-class RefusedError(FlyballError):
-    """The running gateway refused a request; its problem document says why."""
-
-    def __init__(self, problem: dict[str, Any]) -> None:
-        super().__init__(str(problem.get("detail") or problem), hint=str(problem.get("hint") or ""))
-        self.code = str(problem.get("type", self.code)).removeprefix("urn:flyball:")

@@ -144,16 +144,6 @@ class Up:
                 child.process.wait()
 
 
-def find_running(home: Path) -> tuple[str, int] | None:
-    """Return host and control port of the ``flyball up`` that runs on a home, if one does."""
-    try:
-        address = msgspec.json.decode((home / "up.json").read_bytes())
-        os.kill(address["pid"], 0)
-    except (FileNotFoundError, ProcessLookupError, msgspec.DecodeError):
-        return None
-    return address["host"], address["port"]
-
-
 def _refuse_outside_loopback(host: str) -> None:
     try:
         is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback

@@ -55,19 +55,10 @@ class PackageReader:
             self._baselines[version] = Baseline(version=version, profile=package.profile, signature=package.signature)
         return self._baselines[version]
 
-    def views(self, version: str) -> Sequence[FeatureView]:
-        """See `Deployed.views`."""
-        used = self._package(version).features.views
-        if not used:
-            return []
-        declared = self._declarations(version)
-        found = []
-        for use in used:
-            view = declared.views[use.name]
-            if not declared.is_live:
-                self._features.adopt_version(view, use.version)
-            found.append(view)
-        return found
+    def bring_online(self, version: str) -> None:
+        """Bring the features of a version up to now, by the functions it was trained with."""
+        for view in self._views(version):
+            self._features.materialise(view, actor="loop")
 
     def plan(self, endpoint: Endpoint) -> TrainingSetPlan | None:
         """See `Deployed.plan`."""
@@ -87,6 +78,19 @@ class PackageReader:
             request_features=list(declared.request_features.values()) if declared else [],
             spine=declared.tables.get(plan.spine) if declared else None,
         )
+
+    def _views(self, version: str) -> Sequence[FeatureView]:
+        used = self._package(version).features.views
+        if not used:
+            return []
+        declared = self._declarations(version)
+        found = []
+        for use in used:
+            view = declared.views[use.name]
+            if not declared.is_live:
+                self._features.adopt_version(view, use.version)
+            found.append(view)
+        return found
 
     def _package(self, version: str) -> Package:
         with self._lock:

@@ -183,6 +183,7 @@ class Workspace:
             self.monitoring,
             self.predictions,
             self.packages.baseline,
+            self.packages.bring_online,
         )
 
     @cached_property
@@ -222,7 +223,7 @@ class Workspace:
             predictions=self.predictions,
             monitoring=self.monitoring,
             registry=self.registry,
-            features=self.features,
+            prepare=self.packages.bring_online,
             rollouts=self.rollouts,
             deployer=self.deployer,
             retrainer=Retrainer(self.db, self.journal, self.clock, self.registry, self.monitoring, reader, trainer),

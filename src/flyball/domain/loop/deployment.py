@@ -53,6 +53,7 @@ class Deployer:
         monitoring: Counts what each variant did.
         predictions: Knows how predictions of each turned out.
         baseline_of: Tells how a version's predictions and labels compare.
+        prepare: Brings what a version needs online; called before it gets any traffic.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Deployer:
         monitoring: MonitoringService,
         predictions: PredictionService,
         baseline_of: Callable[[str], Baseline],
+        prepare: Callable[[str], None],
     ) -> None:
         self._db = db
         self._journal = journal
@@ -74,6 +76,7 @@ class Deployer:
         self._monitoring = monitoring
         self._predictions = predictions
         self._baseline_of = baseline_of
+        self._prepare = prepare
 
     def take_up(self, endpoints: Mapping[str, Endpoint]) -> None:
         """Start a rollout for the newest version approved since the last time, where none is under way."""
@@ -124,6 +127,7 @@ class Deployer:
             self._finish(moved, reason)
             return RollbackResult(endpoint=name, was_live=moved.candidate, now_live=champion.ref)
         target = self._registry.previous_champion(endpoint.model)
+        self._prepare(target.ref)
         self._registry.set_alias(endpoint.model, CHAMPION, target.ref, reason=f"rolled back: {reason}", actor=actor)
         return RollbackResult(endpoint=name, was_live=champion.ref if champion else "", now_live=target.ref)
 
@@ -137,6 +141,7 @@ class Deployer:
 
     def _start(self, name: str, endpoint: Endpoint, version: ModelVersion, cause: int) -> None:
         champion = self._registry.champion(endpoint.model)
+        self._prepare(version.ref)
         rollout = self._rollouts.start(
             name,
             model=endpoint.model,

@@ -1,6 +1,6 @@
 """The loop: one turn does whatever the present asks for; live and replay turn the very same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -8,8 +8,6 @@ import polars as pl
 
 from flyball.core.clock import Clock
 from flyball.domain.features.plans import TrainingSetPlan
-from flyball.domain.features.service import FeatureService
-from flyball.domain.features.views import FeatureView
 from flyball.domain.loop.deployment import Deployer
 from flyball.domain.loop.endpoints import Endpoint
 from flyball.domain.loop.labelling import LabelIngest
@@ -30,10 +28,6 @@ class Deployed(Protocol):
         """Return what its traffic is compared with."""
         ...
 
-    def views(self, version: str) -> Sequence[FeatureView]:
-        """Return its feature views, as they were when it was trained."""
-        ...
-
     def plan(self, endpoint: Endpoint) -> TrainingSetPlan | None:
         """Return what the endpoint's model is trained on; None when no pipeline makes it from a training set."""
         ...
@@ -51,7 +45,7 @@ class LoopService:
         predictions: The log and the labels.
         monitoring: Counts, judges and raises alerts.
         registry: Knows what is live.
-        features: Brings features online.
+        prepare: Brings a version's features online, up to now.
         rollouts: Knows what is on its way to live.
         deployer: Takes versions to live.
         retrainer: Sets retrainings in motion.
@@ -68,7 +62,7 @@ class LoopService:
         predictions: PredictionService,
         monitoring: MonitoringService,
         registry: RegistryService,
-        features: FeatureService,
+        prepare: Callable[[str], None],
         rollouts: RolloutService,
         deployer: Deployer,
         retrainer: Retrainer,
@@ -83,7 +77,7 @@ class LoopService:
         self._predictions = predictions
         self._monitoring = monitoring
         self._registry = registry
-        self._features = features
+        self._prepare = prepare
         self._rollouts = rollouts
         self._retrainer = retrainer
         self._labels = labels
@@ -111,8 +105,7 @@ class LoopService:
         """Bring the features of every version that takes traffic, or may after a rollback, up to now."""
         for name, endpoint in self._endpoints.items():
             for version in self._versions_in_use(name, endpoint):
-                for view in self._deployed.views(version):
-                    self._features.materialise(view, actor="loop")
+                self._prepare(version)
 
     def _versions_in_use(self, name: str, endpoint: Endpoint) -> list[str]:
         moves = self._registry.history(endpoint.model, alias="champion")

@@ -47,9 +47,10 @@ class Approval(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Why a rollback is asked for."""
+    """Why a rollback is asked for, and by whom."""
 
     reason: str = "asked for by hand"
+    user: str = "api"
 
 
 def make_app(workspace: Workspace, inference: tuple[str, int]) -> Litestar:
@@ -102,7 +103,7 @@ def make_app(workspace: Workspace, inference: tuple[str, int]) -> Litestar:
     @post("/endpoints/{name:str}/rollback", sync_to_thread=True, status_code=200)
     def rollback(name: str, data: RollbackRequest) -> Any:
         """Go back to the model that was live before."""
-        return to_plain(workspace.rollback(name, actor="api", reason=data.reason))
+        return to_plain(workspace.rollback(name, actor=f"user/{data.user}", reason=data.reason))
 
     @post("/versions/{model:str}/{number:int}/approve", sync_to_thread=True, status_code=200)
     def approve(model: str, number: int, data: Approval) -> Any:
