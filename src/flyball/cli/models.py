@@ -3,6 +3,8 @@
 import click
 
 from flyball.cli.options import Place, emit, json_option, place_options
+from flyball.cli.running import ask, find_running
+from flyball.core.encoding import to_plain
 
 
 @click.command()
@@ -38,7 +40,16 @@ def rollback(place: Place, endpoint: str, reason: str, user: str, as_json: bool)
     Example:
       flyball rollback credit --reason "wrong prices since noon"
     """
-    done = Workspace(place.project, place.home).rollback(endpoint, actor=f"user/{user}", reason=reason)
-    emit(
-        done, as_json=as_json, text=lambda made: f"{endpoint}: {made.now_live} is live again instead of {made.was_live}"
-    )
+    running = find_running(place.home)
+    if running is None:
+        from flyball.workspace.workspace import Workspace
+
+        result = Workspace(place.project, place.home).rollback(endpoint, actor=f"user/{user}", reason=reason)
+        done = to_plain(result)
+    else:
+        done = ask(running, f"/endpoints/{endpoint}/rollback", {"reason": reason, "user": user})
+    emit(done, as_json=as_json, text=_describe_rollback)
+
+
+def _describe_rollback(done: dict[str, str]) -> str:
+    return f"{done['endpoint']}: {done['now_live']} is live again instead of {done['was_live']}"
