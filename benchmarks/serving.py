@@ -9,6 +9,7 @@ scikit-learn model (StandardScaler and HistGradientBoosting of 100 trees, 20 fea
 import asyncio
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -21,13 +22,17 @@ from pathlib import Path
 from typing import Any
 
 _RATE, _SECONDS, _CONNECTIONS, _FULL_SPEED_S = 200, 15, 16, 4
-_PORT = 38_592
 _STORED, _CUSTOMERS = 5, 1_000
+_port = 0
 _FIELDS = [f"field{number}" for number in range(14)]
 _FEATURES = [*_FIELDS, *(f"stored{number}" for number in range(_STORED)), "ratio"]
 
 
 def main() -> None:
+    global _port
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        _port = probe.getsockname()[1]
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[-1]})
     with tempfile.TemporaryDirectory() as folder:
@@ -35,8 +40,10 @@ def main() -> None:
         for role in ("bare", "gateway"):
             with _serving(role, Path(folder) / role, core=cores[0]) as process:
                 asyncio.run(_offer(_RATE, 2.0))  # warm
+                before_s = _cpu_s(process.pid)
                 latencies = asyncio.run(_offer(_RATE, _SECONDS))
                 figures[role] = _summary(latencies)
+                figures[role]["cpu_ms"] = round((_cpu_s(process.pid) - before_s) / len(latencies) * 1_000, 3)
                 figures[role]["most_per_second"] = round(asyncio.run(_press()) / _FULL_SPEED_S)
                 figures[role]["megabytes"] = _memory_mb(process.pid)
         figures["gateway"]["logged"] = _count_logged(Path(folder) / "gateway")
@@ -55,7 +62,7 @@ def _summary(latencies_ms: list[float]) -> dict[str, Any]:
 
 @contextmanager
 def _serving(role: str, root: Path, core: int) -> Iterator[subprocess.Popen[bytes]]:
-    command = ["taskset", "-c", str(core), sys.executable, "-m", "benchmarks.serving", role, str(root)]
+    command = ["taskset", "-c", str(core), sys.executable, "-m", "benchmarks.serving", role, str(root), str(_port)]
     process = subprocess.Popen(command)
     try:
         deadline = time.monotonic() + 60
@@ -71,7 +78,7 @@ def _serving(role: str, root: Path, core: int) -> Iterator[subprocess.Popen[byte
 
 async def _is_down() -> bool:
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1", _PORT)
+        _, writer = await asyncio.open_connection("127.0.0.1", _port)
     except OSError:
         return True
     writer.close()
@@ -101,7 +108,7 @@ async def _offer(rate: int, duration_s: float) -> list[float]:
     """Send requests by a timetable; a latency counts from the time a request was due."""
     free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     for _ in range(_CONNECTIONS):
-        free.put_nowait(await asyncio.open_connection("127.0.0.1", _PORT))
+        free.put_nowait(await asyncio.open_connection("127.0.0.1", _port))
     latencies: list[float] = []
 
     async def one(number: int, due: float) -> None:
@@ -126,7 +133,7 @@ async def _press() -> int:
     deadline = time.perf_counter() + _FULL_SPEED_S
 
     async def one(place: int) -> int:
-        reader, writer = await asyncio.open_connection("127.0.0.1", _PORT)
+        reader, writer = await asyncio.open_connection("127.0.0.1", _port)
         count = 0
         while time.perf_counter() < deadline:
             await _ask(reader, writer, place + count)
@@ -140,6 +147,11 @@ async def _press() -> int:
 def _memory_mb(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     return round(int(status.split("VmRSS:")[1].split()[0]) / 1024, 1)
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _count_logged(root: Path) -> int:
@@ -167,7 +179,7 @@ def _serve_bare() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    uvicorn.run(app, port=_PORT, loop="uvloop", http="httptools", log_level="error", access_log=False, lifespan="off")
+    uvicorn.run(app, port=_port, loop="uvloop", http="httptools", log_level="error", access_log=False, lifespan="off")
 
 
 def _serve_gateway(root: Path) -> None:
@@ -195,7 +207,7 @@ def _serve_gateway(root: Path) -> None:
         check_every_s=None,
     )
     plane = DataPlane(fleet, _fill_online_store(root, db), predictions.log, clock)
-    serve(InferenceApp(plane, predictions.log), "127.0.0.1", _PORT)
+    serve(InferenceApp(plane, predictions.log), "127.0.0.1", _port)
 
 
 class _OneVersion:
@@ -298,8 +310,8 @@ def _fill_online_store(root: Path, db: Any) -> Any:
 if __name__ == "__main__":
     if len(sys.argv) == 1:
         main()
-    elif sys.argv[1] == "bare":
-        _serve_bare()
     else:
-        Path(sys.argv[2]).mkdir(parents=True)
-        _serve_gateway(Path(sys.argv[2]))
+        _port = int(sys.argv[3])
+        root = Path(sys.argv[2])
+        root.mkdir()
+        _serve_bare() if sys.argv[1] == "bare" else _serve_gateway(root)
