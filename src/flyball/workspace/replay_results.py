@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from flyball.domain.journal.events import Event
+from flyball.domain.loop.deployment import ROLLED_BACK
 from flyball.domain.loop.endpoints import Endpoint
 from flyball.domain.loop.reports import DriftPoint, Mark, MarkKind, PerformancePoint, PolicyResult
 from flyball.domain.loop.retraining import STARTED
@@ -116,6 +117,7 @@ def _mark(event: Event) -> Mark | None:
         "registry.version.rejected": (MarkKind.REJECTED, f"{candidate} rejected by its gates"),
         _ROLLOUT + "started": (MarkKind.ROLLOUT, f"rollout of {candidate} began"),
         _ROLLOUT + "promoted": (MarkKind.PROMOTED, f"{candidate} live"),
+        ROLLED_BACK: (MarkKind.ROLLBACK, f"{data.get('from')} taken back for {data.get('to')}: {data.get('reason')}"),
         _ROLLOUT + "rolled-back": (MarkKind.ROLLBACK, f"{candidate} rolled back: {data.get('reason')}"),
     }.get(event.kind)
     return Mark(at=event.event_time, kind=told[0], text=told[1]) if told is not None else None

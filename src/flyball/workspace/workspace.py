@@ -22,6 +22,7 @@ from flyball.domain.loop.deployment import Deployer, RollbackResult
 from flyball.domain.loop.endpoints import Endpoint
 from flyball.domain.loop.labelling import LabelIngest
 from flyball.domain.loop.retraining import Retrainer
+from flyball.domain.loop.review import PromotionReview
 from flyball.domain.loop.service import LoopService
 from flyball.domain.loop.sources import TableReader
 from flyball.domain.loop.training import Trainer
@@ -226,6 +227,15 @@ class Workspace:
             prepare=self.packages.bring_online,
             rollouts=self.rollouts,
             deployer=self.deployer,
+            review=PromotionReview(
+                self.db,
+                self.journal,
+                self.clock,
+                self.registry,
+                self.rollouts,
+                self.predictions,
+                self.packages.baseline,
+            ),
             retrainer=Retrainer(self.db, self.journal, self.clock, self.registry, self.monitoring, reader, trainer),
             labels=LabelIngest(self.db, self.predictions, reader),
             deployed=self.packages,

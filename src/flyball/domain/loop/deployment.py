@@ -23,6 +23,7 @@ from flyball.domain.serving.service import RolloutService
 from flyball.storage.db import Database
 
 APPROVED = "registry.version.approved"
+ROLLED_BACK = "loop.endpoint.rolled-back"
 _PATIENCE = 4
 """A stage that has seen too little traffic to judge ends after so many times its length, if nothing bad was seen."""
 
@@ -128,7 +129,13 @@ class Deployer:
             return RollbackResult(endpoint=name, was_live=moved.candidate, now_live=champion.ref)
         target = self._registry.previous_champion(endpoint.model)
         self._prepare(target.ref)
-        self._registry.set_alias(endpoint.model, CHAMPION, target.ref, reason=f"rolled back: {reason}", actor=actor)
+        with self._db.begin() as tx:
+            was = champion.ref if champion else None
+            data = {"endpoint": name, "model": endpoint.model, "from": was, "to": target.ref, "reason": reason}
+            event = self._journal.append(tx, ROLLED_BACK, f"endpoint/{name}", data, actor=actor)
+        self._registry.set_alias(
+            endpoint.model, CHAMPION, target.ref, reason=f"rolled back: {reason}", actor=actor, cause=event.seq
+        )
         return RollbackResult(endpoint=name, was_live=champion.ref if champion else "", now_live=target.ref)
 
     def _find_approved(self, ref: str, model: str) -> ModelVersion | None:

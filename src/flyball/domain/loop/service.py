@@ -12,6 +12,7 @@ from flyball.domain.loop.deployment import Deployer
 from flyball.domain.loop.endpoints import Endpoint
 from flyball.domain.loop.labelling import LabelIngest
 from flyball.domain.loop.retraining import Retrainer
+from flyball.domain.loop.review import PromotionReview
 from flyball.domain.loop.training import Trainer
 from flyball.domain.monitoring.distributions import Baseline
 from flyball.domain.monitoring.service import MonitoringService
@@ -48,6 +49,7 @@ class LoopService:
         prepare: Brings a version's features online, up to now.
         rollouts: Knows what is on its way to live.
         deployer: Takes versions to live.
+        review: Judges promotions again when their labels have come.
         retrainer: Sets retrainings in motion.
         labels: Takes labels from tables.
         deployed: Reads packages.
@@ -65,6 +67,7 @@ class LoopService:
         prepare: Callable[[str], None],
         rollouts: RolloutService,
         deployer: Deployer,
+        review: PromotionReview,
         retrainer: Retrainer,
         labels: LabelIngest,
         deployed: Deployed,
@@ -79,6 +82,7 @@ class LoopService:
         self._registry = registry
         self._prepare = prepare
         self._rollouts = rollouts
+        self._review = review
         self._retrainer = retrainer
         self._labels = labels
         self._deployed = deployed
@@ -97,9 +101,14 @@ class LoopService:
         self.deployer.take_up(self._endpoints)
         self.materialise()
         self.deployer.drive(self._endpoints)
+        self._take_back()
         self._watch()
         self._retrainer.resume(self._endpoints)
         self._retrainer.react(self._endpoints)
+
+    def _take_back(self) -> None:
+        for name, reason in self._review.find_regretted(self._endpoints):
+            self.deployer.roll_back(name, self._endpoints[name], reason=reason, actor="loop")
 
     def materialise(self) -> None:
         """Bring the features of every version that takes traffic, or may after a rollback, up to now."""
