@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from flyball.core.durations import to_us
-from flyball.core.errors import ConflictError, NotFoundError
+from flyball.core.errors import BackendError, ConflictError, NotFoundError
 from flyball.domain.data.expectations import column
 from flyball.domain.predictions.log import LogUnavailableError
 from flyball.domain.serving.answers import RequestRefusedError
@@ -300,3 +300,15 @@ def test_an_answer_is_plain_json(house: House) -> None:
         "features",
         "status",
     }
+
+
+def test_a_package_whose_code_raises_is_one_that_cannot_be_loaded(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(_ref: str) -> Any:
+        raise KeyError("is_compiled")
+
+    monkeypatch.setattr(house, "load", load)
+    house.go_live("m/1")
+    with pytest.raises(BackendError, match="m/1 cannot be loaded: KeyError: 'is_compiled'"):
+        house.plane.predict("credit", [REQUEST])

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from flyball.core.clock import monotonic_s
-from flyball.core.errors import ConflictError, FlyballError, UnknownNameError
+from flyball.core.errors import BackendError, ConflictError, FlyballError, UnknownNameError
 from flyball.domain.journal.service import Journal
 from flyball.domain.registry.versions import ModelVersion
 from flyball.domain.serving.loaded import LoadedVersion, Loader
@@ -61,6 +61,18 @@ class NothingLiveError(ConflictError):
         super().__init__(
             f"no version of {model!r} is live, so {endpoint!r} cannot answer",
             hint="Train one with: flyball run PIPELINE; flyball status tells what it waits for.",
+        )
+
+
+class UnloadableError(BackendError):
+    """A version's package is whole, but what is in it cannot be brought into memory."""
+
+    code = "serving/unloadable"
+
+    def __init__(self, ref: str, reason: str) -> None:
+        super().__init__(
+            f"the version {ref} cannot be loaded: {reason}",
+            hint="Train it again with: flyball run PIPELINE; or go back with: flyball rollback ENDPOINT",
         )
 
 
@@ -198,6 +210,10 @@ class Fleet:
             except FlyballError as error:
                 self._tell_unloadable(ref, error)
                 raise
+            except Exception as error:
+                unloadable = UnloadableError(ref, f"{type(error).__name__}: {error}")
+                self._tell_unloadable(ref, unloadable)
+                raise unloadable from error
         self._failed.pop(ref, None)
         # The one used last is at the end; those in front leave first.
         self._loaded[ref] = found
