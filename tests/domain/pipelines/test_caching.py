@@ -221,3 +221,49 @@ def test_random_steps_repeat_themselves(project: Project) -> None:
     drawn.append(project.run(workers=0).result["outputs"])
     assert drawn[0] == drawn[1] == drawn[2]
     assert project.run(params={"draw.salt": "1"}).result["outputs"] != drawn[0]
+
+
+SAVING = """
+from pathlib import Path
+from flyball.domain.pipelines.steps import pipeline, step
+
+@step
+def save(value: int = 1, path: Path = Path("out/model.txt")) -> int:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"model {value}")
+    Path("note.txt").write_text(f"saved {value}")
+    return value
+
+@step
+def read(value: int, path: str = "out/READ.txt") -> str:
+    return Path("note.txt").read_text() if READS_NOTE else Path(path).read_text()
+
+@pipeline
+def training():
+    return save()
+
+@pipeline
+def both():
+    return read(save())
+"""
+
+
+def test_a_file_that_a_step_writes_itself_is_not_its_input(project: Project) -> None:
+    project.write("project.py", SAVING)
+    assert project.run().ran == {"save"}
+    assert project.run(unchanged=False).ran == set()
+    assert project.run().result["is_unchanged"]
+    assert project.run(params={"save.value": "2"}).ran == {"save"}
+    assert (project.root / "out/model.txt").read_text() == "model 2"
+
+
+@pytest.mark.parametrize("reads_note", [True, False], ids=["named in the code", "named by a parameter"])
+def test_a_file_that_another_step_wrote_is_an_input(project: Project, reads_note: bool) -> None:
+    text = SAVING.replace("READS_NOTE", str(reads_note)).replace("READ.txt", "model.txt")
+    project.write("project.py", text)
+    first = project.run("both")
+    assert first.result["status"] == "succeeded", first.result
+    assert project.run("both", unchanged=False).ran == set()
+    changed = project.run("both", params={"save.value": "2"})
+    assert changed.ran == {"save", "read"}
+    assert project.run("both", params={"save.value": "2"}, unchanged=False).ran == set()

@@ -38,11 +38,13 @@ class CodeIdentity(NamedTuple):
         parts: The digest of each function, class and constant, by a name such as ``helpers.py::clean``; comparing
             two of them says what changed.
         files: The project's source files, and the data files named by constants, that were read.
+        absent: Paths that constants might name, where there is no file: if one appears, the identity changes.
     """
 
     digest: str
     parts: dict[str, str]
     files: tuple[Path, ...]
+    absent: tuple[Path, ...] = ()
 
 
 def code_digest(function: Callable[..., Any], root: Path) -> str:
@@ -72,7 +74,12 @@ def identify_code(
         raise InvalidInputError(f"{function!r} is not a function, so it has no code to identify")
     walk = _Walk(root.resolve(), digest)
     entry = walk.describe(function)
-    return CodeIdentity(digest=digest_value([entry, walk.parts]), parts=walk.parts, files=tuple(sorted(walk.files)))
+    return CodeIdentity(
+        digest=digest_value([entry, walk.parts]),
+        parts=walk.parts,
+        files=tuple(sorted(walk.files)),
+        absent=tuple(sorted(walk.absent)),
+    )
 
 
 class _Walk:
@@ -82,6 +89,7 @@ class _Walk:
         self.root = root
         self.parts: dict[str, str] = {}
         self.files: set[Path] = set()
+        self.absent: set[Path] = set()
         self._digest = digest
         self._labels: dict[int, str] = {}
         self._alive: list[Any] = []
@@ -305,7 +313,10 @@ class _Walk:
             return None
         path = self.root / text
         try:
-            if path.suffix == ".py" or not path.is_file():
+            if path.suffix == ".py":
+                return None
+            if not path.is_file():
+                self.absent.add(path)
                 return None
             self.files.add(path.resolve())
             return self._digest(path) or None

@@ -28,6 +28,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         sources: The project's Python files that were loaded, and its settings.
         listings: The names of the Python files in each folder of ``sources``: a new one may shadow another module.
         watched: Data: tables, and what parameters, constants and results name.
+        absent: Paths that parameters and constants might name, where there was nothing.
         blobs: Digests of the values' blobs.
         seq: The journal's last event when the run ended.
         unless: Kinds of events (or beginnings of kinds, ending with a dot) that void the certificate.
@@ -42,6 +43,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     sources: list[Stamp]
     listings: dict[str, list[str]]
     watched: list[Watched]
+    absent: list[str]
     blobs: list[str]
     seq: int
     unless: list[str]

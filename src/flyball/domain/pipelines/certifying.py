@@ -31,6 +31,7 @@ def certify(
     graph: Graph,
     files: FileDigests,
     paths: Iterable[str],
+    absent: Iterable[str],
     tables: Iterable[str],
     values: list[StoredValue],
     outputs: dict[str, Output],
@@ -47,6 +48,7 @@ def certify(
         graph: The run's graph.
         files: Digests of the files as the run read them.
         paths: What parameters and constants named.
+        absent: What they might name, where there is nothing.
         tables: Files, folders and globs that tables are read from.
         values: What all steps returned.
         outputs: What the pipeline returned.
@@ -58,10 +60,10 @@ def certify(
     Returns:
         None if a file changed meanwhile, so that nobody knows which state of it was used.
     """
-    sources = project_sources(root)
+    sources, settings = project_sources(root), root / SETTINGS_FILE
     stamped = files.watch(sources, since_ns=loaded_ns)
     named = [path for value in values for path, _ in value.files]
-    watched = files.watch([*paths, *tables, *map(str, notes.get("source", [])), *named], since_ns=started_ns)
+    watched = files.watch([*sorted(paths), *tables, *map(str, notes.get("source", [])), *named], since_ns=started_ns)
     if stamped is None or watched is None or _results_changed(values, files):
         return None
     has_operations = any(not isinstance(call.operation, Step) for call in graph.calls)
@@ -75,6 +77,7 @@ def certify(
         sources=[stamp for source in stamped for stamp in source.files],
         listings={folder: list_modules(folder) for folder in source_folders(sources)},
         watched=watched,
+        absent=sorted({*absent, *([] if settings.exists() else [str(settings)])}),
         blobs=list(blobs),
         seq=seq,
         unless=[*(_OPERATIONS_DEPEND_ON if has_operations else []), *map(str, notes.get("unless_event", []))],

@@ -21,7 +21,7 @@ class KeyMaker:
     """Gathers the parts of the cache keys of one run.
 
     A file that a step names counts by its content, unless the step wrote it itself: such a file changed while the
-    step last ran, and no other step names it.
+    step last ran, and is named besides only by steps that come after it.
 
     Args:
         root: The project's folder: code in it is followed, relative paths start there.
@@ -30,7 +30,8 @@ class KeyMaker:
         windows: When each step last really ran, in nanoseconds, by its name.
 
     Attributes:
-        paths: Every path that a parameter or constant named, or might name once it exists, and that counts.
+        paths: Every file or folder that a parameter or constant named, and that counts.
+        absent: Every path that one might name, where there is nothing yet.
     """
 
     def __init__(self, root: Path, files: FileDigests, graph: Graph, windows: Mapping[str, tuple[int, int]]) -> None:
@@ -40,7 +41,8 @@ class KeyMaker:
         self._windows = windows
         self._codes: dict[int, CodeIdentity] = {}
         self._named: dict[str, set[str]] | None = None
-        self.paths: dict[str, None] = {}
+        self.paths: set[str] = set()
+        self.absent: set[str] = set()
 
     def gather(self, call: Call, identity: str, values_of: ValuesOf) -> KeyParts:
         """Return what a call's result depends on.
@@ -62,6 +64,7 @@ class KeyMaker:
         for name, value in call.inputs.items():
             gathering.add(name, value)
         self.paths |= gathering.paths
+        self.absent |= gathering.absent
         return KeyParts(
             code_digest=code.digest if code else f"operation {call.base_name}",
             code=code.parts if code else {},
@@ -88,7 +91,8 @@ class KeyMaker:
                     self._root,
                     digest=lambda path: "" if path.resolve() in written else self._files.digest(path),
                 )
-            self.paths |= {str(path): None for path in data if path not in written}
+            self.paths |= {str(path) for path in data if path not in written}
+            self.absent |= set(map(str, found.absent))
             self._codes[id(function)] = found
         own = next((name for name in found.parts if name.endswith(f"::{function.__qualname__}")), "")
         return found, own
@@ -98,7 +102,7 @@ class KeyMaker:
         return identify_code(partial(_hold, value), self._root, digest=self._files.digest).digest
 
     def _is_own_work(self, call: Call, file: str) -> bool:
-        """Tell whether a step wrote a file itself: it changed while the step last ran, and no other names it."""
+        """Tell whether a step wrote a file itself: it changed while the step last ran, and nobody before names it."""
         window = self._windows.get(call.name)
         if window is None:
             return False
@@ -106,12 +110,13 @@ class KeyMaker:
             changed_ns = Path(file).stat().st_ctime_ns
         except OSError:
             return False
-        if not window[0] - _TICK_NS <= changed_ns <= window[1] + _TICK_NS:
+        if not window[0] - _TICK_NS <= changed_ns <= window[1]:
             return False
         if self._named is None:
             self._named = self._gather_names()
-        users = set().union(*(self._named.get(str(place), set()) for place in (Path(file), *Path(file).parents)))
-        return users <= {call.name}
+        places = (Path(file), *Path(file).parents)
+        users = set().union(*(self._named.get(str(place), set()) for place in places))
+        return users <= {call.name, *self._graph.names_after(call)}
 
     def _gather_names(self) -> dict[str, set[str]]:
         """Return which steps name each path, in their code or their parameters."""
@@ -155,7 +160,8 @@ class _Gathering:
         self.files: dict[str, str] = {}
         self.inputs: dict[str, str] = {}
         self.sources: dict[str, str] = {}
-        self.paths: dict[str, None] = {}
+        self.paths: set[str] = set()
+        self.absent: set[str] = set()
         self._root = root
         self._digest = digest
         self._values_of = values_of
@@ -197,11 +203,11 @@ class _Gathering:
         path = find_path(value, self._root)
         digest = self._digest(path) if path is not None else ""
         if path is not None and digest:
-            self.paths[str(path)] = None
+            self.paths.add(str(path))
             self.files[f"{name}={value}"] = digest
             return _IS_FILE
         if path is None and (isinstance(value, Path) or "/" in value or "." in value):
-            self.paths[str(self._root / value)] = None
+            self.absent.add(str(self._root / value))
         return value if isinstance(value, str) else {"path": str(value)}
 
 

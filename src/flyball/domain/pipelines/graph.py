@@ -129,6 +129,14 @@ class Graph:
         self.outputs = outputs
         self.parameters = parameters
 
+    def names_after(self, call: Call) -> list[str]:
+        """Return the names of all calls that can only run once ``call`` is done."""
+        after = {call.position}
+        for later in self.calls[call.position + 1 :]:
+            if not after.isdisjoint(later.needs):
+                after.add(later.position)
+        return [self.calls[position].name for position in sorted(after - {call.position})]
+
 
 class GraphRecorder:
     """Implements `Recorder`: collects calls and checks each against its annotations."""

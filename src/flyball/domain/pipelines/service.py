@@ -220,6 +220,7 @@ class PipelineService:
                 graph=graph,
                 files=files,
                 paths=keys.paths,
+                absent=keys.absent,
                 tables=self._tables(),
                 values=scheduler.all_values,
                 outputs=outputs,

@@ -4,6 +4,7 @@ Imports only the standard library, msgspec and the rooms' light modules: see `do
 ``flyball run`` then takes a fraction of a second.
 """
 
+import os.path
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -85,6 +86,8 @@ def _check(db: Database, certificate: Certificate, blobs: LocalBlobStore) -> Cer
     if certificate.valid_until_us is not None and now_us >= certificate.valid_until_us:
         return None
     if certificate.environment != environment_digest() or certificate.boot not in ("", boot_id()):
+        return None
+    if any(map(os.path.exists, certificate.absent)):
         return None
     try:
         if any(list_modules(folder) != names for folder, names in certificate.listings.items()):
