@@ -36,7 +36,7 @@ _SIGNS = {
 def play_demo(folder: Path, seed: int) -> None:
     """Make the example's data, live through its year, tell the story and leave the project in ``folder``."""
     began = monotonic_s()
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(Text("Flyball demo: a lender's year, lived through by the same loop as live", style="bold"))
     _simulate(folder, seed)
     plan = ReplayPlan(
@@ -75,7 +75,7 @@ def _tell(console: Console, report: ReplayReport) -> None:
         if not points:
             console.print(Text("  a quiet month", style="dim"))
     console.print()
-    console.print(draw_comparison(report), markup=False)
+    click.echo(draw_comparison(report))
 
 
 def _months(report: ReplayReport, policy: PolicyResult) -> Iterator[tuple[datetime, Sequence[Mark]]]:

@@ -58,18 +58,20 @@ class Database:
 
     Args:
         url: ``sqlite:///PATH``. The file and its schema are made, and older schemas upgraded, on first use.
+        is_durable: Whether a committed transaction survives a power cut; it survives the process in any case.
 
     Raises:
         InvalidInputError: The URL names no known kind of database.
         BackendError: The file is not a database, or was written by a newer release.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, is_durable: bool = True) -> None:
         scheme, _, path = url.partition(":///")
         if scheme != "sqlite" or not path:
             raise InvalidInputError(f"{url!r} is not a database Flyball can open", hint="Write it as sqlite:///PATH.")
         self.url = url
         self._path = Path(path)
+        self._synchronous = "FULL" if is_durable else "NORMAL"
         self._local = threading.local()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -133,7 +135,7 @@ class Database:
             connection.row_factory = sqlite3.Row
             connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute("PRAGMA foreign_keys = ON")
             self._local.connection = connection
         return connection

@@ -268,6 +268,7 @@ def live(life: _Life, tell: Callable[[float, datetime], None]) -> PolicyResult:
         clock=clock,
         entropy=random.Random(_SEED).randbytes,
         trainer=InlineTrainer(train),
+        is_durable=False,
     )
     endpoint = workspace.project.endpoint(life.endpoint)
     endpoint.retrain_on = _triggers(life.policy, endpoint)
@@ -278,20 +279,25 @@ def live(life: _Life, tell: Callable[[float, datetime], None]) -> PolicyResult:
     if error is not None:
         raise ReplayRefusedError(f"the first training failed: {error}")
     workspace.loop.tick()
-    _live_on(workspace, endpoint, plan, life, clock, tell)
+    reader = TableReader(workspace.data)
+    _live_on(workspace, plan, reader, life, clock, tell)
+    # What was predicted last turns out only later: judging waits for it, while nothing else happens any more.
+    label = endpoint.label or plan.label
+    clock.advance_to(reader.last_known(label.table) or life.end)
+    workspace.loop.ingest_labels()
     return gather_result(workspace, endpoint, life.policy, life.start, life.end, training_s[0])
 
 
 def _live_on(
     workspace: Workspace,
-    endpoint: Endpoint,
     plan: TrainingSetPlan,
+    reader: TableReader,
     life: _Life,
     clock: SimulatedClock,
     tell: Callable[[float, datetime], None],
 ) -> None:
-    reader = TableReader(workspace.data)
     requests = _Requests(reader, plan)
+    endpoint = workspace.endpoints[life.endpoint]
     shortest = min((stage.duration for stage in endpoint.rollout), default=life.step)
     turns = 0
     while clock.now() < life.end:

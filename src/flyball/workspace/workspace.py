@@ -75,6 +75,7 @@ class Workspace:
         entropy: Where the random part of ids comes from; a seeded one makes a replay repeatable.
         trainer: Runs retrainings; by default each in a process of its own.
         settings: By default what the project and the environment say.
+        is_durable: Whether what is committed survives a power cut; a replay can be lived through again.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Workspace:
         entropy: Callable[[int], bytes] = os.urandom,
         trainer: Trainer | None = None,
         settings: Settings | None = None,
+        is_durable: bool = True,
     ) -> None:
         self.project_dir = project_dir.resolve()
         self.home = home.resolve()
@@ -93,6 +95,7 @@ class Workspace:
         self.settings = settings or load_settings(self.project_dir)[0]
         self._ids = IdSource(self.clock, entropy)
         self._trainer = trainer
+        self._is_durable = is_durable
 
     @cached_property
     def project(self) -> Project:
@@ -102,7 +105,7 @@ class Workspace:
     @cached_property
     def db(self) -> Database:
         """The metadata database."""
-        return Database(f"sqlite:///{self.home / 'flyball.db'}")
+        return Database(f"sqlite:///{self.home / 'flyball.db'}", is_durable=self._is_durable)
 
     @cached_property
     def blobs(self) -> LocalBlobStore:

@@ -97,7 +97,7 @@ class LoopService:
         """
         self._retrainer.collect()
         self._predictions.seal(on_sealed=self._observe)
-        self._ingest_labels()
+        self.ingest_labels()
         self.deployer.take_up(self._endpoints)
         self.materialise()
         self.deployer.drive(self._endpoints)
@@ -127,7 +127,8 @@ class LoopService:
     def _observe(self, tx: Transaction, rows: pl.DataFrame) -> None:
         self._monitoring.observe(tx, rows, self._deployed.baseline)
 
-    def _ingest_labels(self) -> None:
+    def ingest_labels(self) -> None:
+        """Take the labels that have become known since the last turn."""
         now = self._clock.now()
         for name, endpoint in self._endpoints.items():
             plan = self._deployed.plan(endpoint)

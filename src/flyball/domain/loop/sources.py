@@ -43,6 +43,13 @@ class TableReader:
         begin = 0 if after is None else times.search_sorted(after, side="right")
         return rows.slice(begin, times.search_sorted(until, side="right") - begin)
 
+    def last_known(self, table: Table) -> datetime | None:
+        """Return when the last row became known; None for an empty table or one that has no such time."""
+        known = table.known or table.time
+        rows = self._load(table).rows
+        last: datetime | None = rows[known][-1] if known is not None and rows.height else None
+        return last
+
     def _load(self, table: Table) -> _Loaded:
         fingerprint = self._data.fingerprint(table)
         found = self._loaded.get(table.required_name)
