@@ -93,3 +93,7 @@ def _tell_of_a_bug(error: Exception) -> int:
     click.echo(f"error[flyball/internal]: {type(error).__name__}: {error}", err=True)
     click.echo(f"hint: This is a bug in Flyball. The details are in {report}; please report them.", err=True)
     return 1
+
+
+if __name__ == "__main__":
+    main()

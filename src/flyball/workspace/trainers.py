@@ -125,5 +125,7 @@ def _read_outcome(reaction: Reaction, status: int, result: Path) -> TrainingOutc
         said: dict[str, Any] = msgspec.json.decode(result.read_bytes())
     except (msgspec.DecodeError, OSError):
         said = {}
-    error = None if status == 0 else str(said.get("error") or f"the training process ended with status {status}")
+    error = None
+    if status != 0 or "run_id" not in said:
+        error = str(said.get("error") or f"the training process ended with status {status} and without a result")
     return TrainingOutcome(endpoint=reaction.endpoint, cause=reaction.cause, run_id=said.get("run_id"), error=error)
