@@ -31,7 +31,7 @@ def certify(
     graph: Graph,
     files: FileDigests,
     paths: Iterable[str],
-    absent: Iterable[str],
+    absent: Iterable[str] | None,
     tables: Iterable[str],
     values: list[StoredValue],
     outputs: dict[str, Output],
@@ -48,7 +48,7 @@ def certify(
         graph: The run's graph.
         files: Digests of the files as the run read them.
         paths: What parameters and constants named.
-        absent: What they might name, where there is nothing.
+        absent: What they might name, where there is nothing; None if that is not known.
         tables: Files, folders and globs that tables are read from.
         values: What all steps returned.
         outputs: What the pipeline returned.
@@ -64,7 +64,7 @@ def certify(
     stamped = files.watch(sources, since_ns=loaded_ns)
     named = [path for value in values for path, _ in value.files]
     watched = files.watch([*sorted(paths), *tables, *map(str, notes.get("source", [])), *named], since_ns=started_ns)
-    if stamped is None or watched is None or _results_changed(values, files):
+    if absent is None or stamped is None or watched is None or _results_changed(values, files):
         return None
     has_operations = any(not isinstance(call.operation, Step) for call in graph.calls)
     blobs = dict.fromkeys(digest for value in values for digest in value.blobs)

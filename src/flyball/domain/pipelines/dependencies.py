@@ -31,7 +31,7 @@ class KeyMaker:
 
     Attributes:
         paths: Every file or folder that a parameter or constant named, and that counts.
-        absent: Every path that one might name, where there is nothing yet.
+        absent: Every path that one might name, where there was nothing yet, and the call that might.
     """
 
     def __init__(self, root: Path, files: FileDigests, graph: Graph, windows: Mapping[str, tuple[int, int]]) -> None:
@@ -42,7 +42,7 @@ class KeyMaker:
         self._codes: dict[int, CodeIdentity] = {}
         self._named: dict[str, set[str]] | None = None
         self.paths: set[str] = set()
-        self.absent: set[str] = set()
+        self.absent: dict[str, Call] = {}
 
     def gather(self, call: Call, identity: str, values_of: ValuesOf) -> KeyParts:
         """Return what a call's result depends on.
@@ -64,7 +64,7 @@ class KeyMaker:
         for name, value in call.inputs.items():
             gathering.add(name, value)
         self.paths |= gathering.paths
-        self.absent |= gathering.absent
+        self.absent |= dict.fromkeys(gathering.absent, call)
         return KeyParts(
             code_digest=code.digest if code else f"operation {call.base_name}",
             code=code.parts if code else {},
@@ -75,6 +75,17 @@ class KeyMaker:
             sources=gathering.sources,
             identity=identity,
         )
+
+    def still_absent(self) -> list[str] | None:
+        """Return the paths where there is still nothing, without those that a step has made its own result by now.
+
+        Returns:
+            None if something came that nobody in the run made for itself: then it is not known who saw it.
+        """
+        came = {path: call for path, call in self.absent.items() if Path(path).exists()}
+        if all(self._is_own_work(call, path) for path, call in came.items()):
+            return sorted(self.absent.keys() - came.keys())
+        return None
 
     def _code(self, call: Call) -> tuple[CodeIdentity | None, str]:
         if not isinstance(call.operation, Step):
@@ -92,7 +103,7 @@ class KeyMaker:
                     digest=lambda path: "" if path.resolve() in written else self._files.digest(path),
                 )
             self.paths |= {str(path) for path in data if path not in written}
-            self.absent |= set(map(str, found.absent))
+            self.absent |= {str(path): call for path in found.absent}
             self._codes[id(function)] = found
         own = next((name for name in found.parts if name.endswith(f"::{function.__qualname__}")), "")
         return found, own

@@ -25,6 +25,11 @@ class Ledger:
     Args:
         run_id: The run.
         graph: Its graph.
+
+    Attributes:
+        last_times: How each step went in the runs before.
+        windows: When each step last really ran, also in this run.
+        notes: What operations noted in this run, by kind.
     """
 
     def __init__(self, db: Database, tracking: TrackingService, clock: Clock, run_id: str, graph: Graph) -> None:
@@ -37,11 +42,7 @@ class Ledger:
         self.notes: dict[str, list[Any]] = {}
         with db.read() as tx:
             self.last_times = store.last_times(tx, graph.pipeline)
-
-    @property
-    def windows(self) -> dict[str, tuple[int, int]]:
-        """When each step last really ran."""
-        return {name: last.window for name, last in self.last_times.items() if last.window is not None}
+        self.windows = {name: last.window for name, last in self.last_times.items() if last.window is not None}
 
     def find_result(self, key: str) -> KeptResult | None:
         """Return what an earlier run kept under a key."""
@@ -82,6 +83,8 @@ class Ledger:
             self._put_step(tx, call, result, key, parts, outcome.window)
             self._put_points(tx, call, outcome)
             self._put_notes(tx, call, outcome.notes)
+        if outcome.window is not None:
+            self.windows[call.name] = outcome.window
 
     def record_cached(self, call: Call, result: StepResult, kept: KeptResult, parts: KeyParts) -> None:
         """Record a step whose result was taken from an earlier run; what it logged then holds for this run too."""
@@ -119,8 +122,7 @@ class Ledger:
         store.put_step(tx, self.run_id, call.position, result, key=key, seed=seed)
         if parts is not None:
             status = StepStatus.RAN if result.status is StepStatus.CACHED else result.status
-            if window is None and call.name in self.last_times:
-                window = self.last_times[call.name].window
+            window = window or self.windows.get(call.name)
             last = LastTime(run_id=self.run_id, status=status.value, parts=parts, window=window)
             store.put_last_time(tx, self._pipeline, call.name, last)
 

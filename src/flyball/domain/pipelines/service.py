@@ -220,7 +220,7 @@ class PipelineService:
                 graph=graph,
                 files=files,
                 paths=keys.paths,
-                absent=keys.absent,
+                absent=keys.still_absent(),
                 tables=self._tables(),
                 values=scheduler.all_values,
                 outputs=outputs,
