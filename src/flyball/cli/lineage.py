@@ -45,6 +45,30 @@ def history(place: Place, name: str, at: str, as_json: bool) -> None:
     emit(found, as_json=as_json, text=draw_history)
 
 
+@click.command()
+@click.argument("subject")
+@json_option
+@place_options
+def impact(place: Place, subject: str, as_json: bool) -> None:
+    r"""Show what SUBJECT came from and what was made from it: snapshot/ID, run/ID or version/MODEL/NUMBER.
+
+    \b
+    Example:
+      flyball impact version/credit-risk/3
+    """
+    from flyball.domain.lineage.service import LineageService
+    from flyball.workspace.workspace import open_journal
+
+    found = LineageService(open_journal(place.home)).find_impact(subject)
+    emit(
+        found,
+        as_json=as_json,
+        text=lambda shown: "\n".join(
+            [*(f"from     {one}" for one in shown.came_from), subject, *(f"reached  {one}" for one in shown.reached)]
+        ),
+    )
+
+
 @click.group()
 def audit() -> None:
     """Check that the journal is whole."""

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("status", "Show what is live, what is watched and what needs you."),
     "trace": ("lineage", "Show everything behind one prediction."),
     "history": ("lineage", "Show what was live at an instant."),
+    "impact": ("lineage", "Show what a snapshot, run or version came from and reached."),
     "audit": ("lineage", "Check that the journal is whole."),
     "snapshot": ("data", "Keep a table as it is now."),
     "replay": ("replays", "Live through the project's past under one or more policies."),

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from typing import Any
 
 import click
 
@@ -43,19 +42,21 @@ def run(
 def _carry_out(place: Place, pipeline: str, params: dict[str, str], actor: str, cause: int | None) -> RunResult:
     from flyball.cli.progress import RunBar
     from flyball.server.lifeline import when_supervisor_ends
-    from flyball.workspace.workspace import Workspace
+    from flyball.workspace.runs import run_pipeline
 
     when_supervisor_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    workspace = Workspace(place.project, place.home)
     with RunBar() as bar:
-        result = workspace.run(pipeline, params, cause=cause, actor=actor, progress=bar)
+        result = run_pipeline(place.project, place.home, pipeline, params, cause=cause, actor=actor, progress=bar)
     if result.status is RunStatus.SUCCEEDED and result.notes.get("version"):
-        _take_first_live(workspace)
+        _take_first_live(place)
     return result
 
 
-def _take_first_live(workspace: Any) -> None:
+def _take_first_live(place: Place) -> None:
     """Let an approved version go live at once where none is, so that it can be asked without `flyball up`."""
+    from flyball.workspace.workspace import Workspace
+
+    workspace = Workspace(place.project, place.home)
     try:
         workspace.deployer.take_up_first(workspace.endpoints)
     except FlyballError as error:

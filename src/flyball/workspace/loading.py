@@ -11,6 +11,7 @@ from types import ModuleType
 
 from flyball.core.errors import FlyballError, InvalidInputError, NotFoundError
 from flyball.core.settings import PROJECT_FILE
+from flyball.workspace.fresh import import_fresh
 
 MODULE = PROJECT_FILE.removesuffix(".py")
 _lock = threading.RLock()
@@ -39,6 +40,7 @@ def import_project(root: Path) -> tuple[ModuleType, dict[str, ModuleType]]:
         _leave_other_projects(root)
         if str(root) not in sys.path:
             sys.path.insert(0, str(root))
+        import_fresh(root)
         module = _run(root)
         return module, _modules_below(root)
 

@@ -18,6 +18,7 @@ from flyball.domain.data.service import DataService
 from flyball.domain.data.snapshots import Snapshot
 from flyball.domain.features.service import FeatureService
 from flyball.domain.journal.service import Journal
+from flyball.domain.lineage.service import LineageService
 from flyball.domain.loop.deployment import Deployer, RollbackResult
 from flyball.domain.loop.endpoints import Endpoint
 from flyball.domain.loop.labelling import LabelIngest
@@ -76,6 +77,7 @@ class Workspace:
         trainer: Runs retrainings; by default each in a process of its own.
         settings: By default what the project and the environment say.
         is_durable: Whether what is committed survives a power cut; a replay can be lived through again.
+        project: What the project's file declares, if it was loaded before.
     """
 
     def __init__(
@@ -88,7 +90,9 @@ class Workspace:
         trainer: Trainer | None = None,
         settings: Settings | None = None,
         is_durable: bool = True,
+        project: Project | None = None,
     ) -> None:
+        self._project = project
         self.project_dir = project_dir.resolve()
         self.home = home.resolve()
         self.clock = clock or SystemClock()
@@ -100,7 +104,7 @@ class Workspace:
     @cached_property
     def project(self) -> Project:
         """What the project's file declares; running it is put off until somebody asks."""
-        return Project.load(self.project_dir)
+        return self._project or Project.load(self.project_dir)
 
     @cached_property
     def db(self) -> Database:
@@ -116,6 +120,11 @@ class Workspace:
     def journal(self) -> Journal:
         """The spine."""
         return Journal(self.db, self.clock)
+
+    @cached_property
+    def lineage(self) -> LineageService:
+        """What came from what."""
+        return LineageService(self.journal)
 
     @cached_property
     def access(self) -> AccessService:

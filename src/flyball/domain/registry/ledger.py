@@ -69,7 +69,12 @@ class Ledger:
             created_by=actor,
         )
         store.append_version(tx, version)
-        data = {"package": version.package_digest, "run": version.run_id, "metrics": version.metrics}
+        data = {
+            "package": version.package_digest,
+            "run": version.run_id,
+            "metrics": version.metrics,
+            "snapshots": version.lineage.get("snapshots") or {},
+        }
         self.tell(tx, "created", version, data, actor, cause)
         return version
 
