@@ -10,6 +10,8 @@ from flyball.cli.options import HOME, Place, emit, json_option, place_options
 from flyball.core.errors import ConflictError, NotFoundError
 from flyball.core.settings import PROJECT_FILE, load_settings
 
+_DEMO_MARK = ".flyball-demo"
+"""Lies in a folder that a demo may replace; any other folder with something in it is somebody's own."""
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
@@ -48,10 +50,14 @@ def demo(seed: int, folder: Path) -> None:
     from flyball.cli.story import play_demo
 
     example = find_example("credit")
-    if (folder / HOME).exists() and not (folder / PROJECT_FILE).exists():
-        raise ConflictError(f"{str(folder)!r} is not a demo's folder", hint="Choose another with --folder.")
+    if folder.exists() and any(folder.iterdir()) and not (folder / _DEMO_MARK).exists():
+        raise ConflictError(
+            f"{str(folder)!r} holds something that is not a demo's, so it is not replaced",
+            hint="Choose a new folder with --folder, or remove this one yourself.",
+        )
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(example, folder, ignore=shutil.ignore_patterns("__pycache__", "data", HOME))
+    (folder / _DEMO_MARK).touch()
     play_demo(folder.resolve(), seed)
 
 

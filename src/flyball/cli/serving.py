@@ -97,4 +97,4 @@ def _read_value(text: str) -> Any:
 def _compute(place: Place, endpoint: str, body: dict[str, Any]) -> Any:
     from flyball.workspace.workspace import Workspace
 
-    return Workspace(place.project, place.home).predict(endpoint, [body])[0]
+    return Workspace(place.project, place.home).data_plane.predict_one(endpoint, body)
