@@ -109,6 +109,15 @@ class Database:
             raise
 
     @contextmanager
+    def joining(self, tx: Transaction | None) -> Iterator[Transaction]:
+        """Work within ``tx`` where one is open already, so that two rooms' changes become durable together."""
+        if tx is not None:
+            yield tx
+            return
+        with self.begin() as own:
+            yield own
+
+    @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Open a read transaction: every query in the block sees the same state."""
         connection = self._connection()

@@ -19,8 +19,8 @@ from flyball.domain.registry.aliases import CHALLENGER, CHAMPION
 from flyball.domain.registry.service import RegistryService
 from flyball.domain.registry.versions import ModelVersion, Status, parse_ref
 from flyball.domain.serving.rollouts import Move, Outcome, Rollout, RolloutStatus, Verdict
-from flyball.domain.serving.service import RolloutService
-from flyball.storage.db import Database
+from flyball.domain.serving.service import RolloutService, Within
+from flyball.storage.db import Database, Transaction
 
 APPROVED = "registry.version.approved"
 ROLLED_BACK = "loop.endpoint.rolled-back"
@@ -105,15 +105,8 @@ class Deployer:
             rollout = self._rollouts.find_running(name)
             if rollout is None:
                 continue
-            champion = self._registry.champion(rollout.model)
-            if champion is not None and champion.ref == rollout.candidate:
-                # A crash came between the alias and the rollout: the version is live already.
-                self._rollouts.apply(name, Move.PROMOTE, reason="it is champion already", actor="loop")
-                continue
             verdict, evidence = self._judge(rollout, endpoint)
-            move, moved = self._rollouts.judge(name, verdict, evidence=evidence)
-            if move is not Move.STAY:
-                self._finish(moved, verdict.summary)
+            self._rollouts.judge(name, verdict, evidence=evidence, within=self._moving_aliases(verdict.summary))
 
     def roll_back(self, name: str, endpoint: Endpoint, *, reason: str, actor: str) -> RollbackResult:
         """End the rollout that is under way, or else return to the champion before; nothing is trained.
@@ -124,8 +117,9 @@ class Deployer:
         champion = self._registry.champion(endpoint.model)
         running = self._rollouts.find_running(name)
         if running is not None and champion is not None:
-            moved = self._rollouts.apply(name, Move.ROLL_BACK, reason=reason, actor=actor)
-            self._finish(moved, reason)
+            moved = self._rollouts.apply(
+                name, Move.ROLL_BACK, reason=reason, actor=actor, within=self._moving_aliases(reason)
+            )
             return RollbackResult(endpoint=name, was_live=moved.candidate, now_live=champion.ref)
         target = self._registry.previous_champion(endpoint.model)
         self._prepare(target.ref)
@@ -133,9 +127,10 @@ class Deployer:
             was = champion.ref if champion else None
             data = {"endpoint": name, "model": endpoint.model, "from": was, "to": target.ref, "reason": reason}
             event = self._journal.append(tx, ROLLED_BACK, f"endpoint/{name}", data, actor=actor)
-        self._registry.set_alias(
-            endpoint.model, CHAMPION, target.ref, reason=f"rolled back: {reason}", actor=actor, cause=event.seq
-        )
+            why = f"rolled back: {reason}"
+            self._registry.set_alias(
+                endpoint.model, CHAMPION, target.ref, reason=why, actor=actor, cause=event.seq, tx=tx
+            )
         return RollbackResult(endpoint=name, was_live=champion.ref if champion else "", now_live=target.ref)
 
     def _find_approved(self, ref: str, model: str) -> ModelVersion | None:
@@ -149,29 +144,29 @@ class Deployer:
     def _start(self, name: str, endpoint: Endpoint, version: ModelVersion, cause: int) -> None:
         champion = self._registry.champion(endpoint.model)
         self._prepare(version.ref)
-        rollout = self._rollouts.start(
+        why = "nothing was live before" if champion is None else "it has no stages"
+        self._rollouts.start(
             name,
             model=endpoint.model,
             candidate=version.ref,
             champion=champion.ref if champion is not None else None,
             stages=endpoint.rollout,
             cause=cause,
+            within=self._moving_aliases(why),
         )
-        if rollout.is_running:
-            self._registry.set_alias(
-                endpoint.model, CHALLENGER, version.ref, reason="its rollout began", actor="loop", cause=cause
-            )
-        else:
-            self._finish(rollout, "nothing was live before" if champion is None else "it has no stages")
 
-    def _finish(self, rollout: Rollout, reason: str) -> None:
-        if rollout.is_running:
-            return
-        if rollout.status is RolloutStatus.PROMOTED:
-            self._registry.set_alias(
-                rollout.model, CHAMPION, rollout.candidate, reason=f"promoted: {reason}", actor="loop"
-            )
-        self._registry.set_alias(rollout.model, CHALLENGER, None, reason="its rollout ended", actor="loop")
+    def _moving_aliases(self, reason: str) -> Within:
+        """Return what moves the aliases in the transaction of a rollout's move: both hold, or neither."""
+
+        def move(tx: Transaction, rollout: Rollout) -> None:
+            challenger = rollout.candidate if rollout.is_running else None
+            why = f"its rollout is at {rollout.state}"
+            self._registry.set_alias(rollout.model, CHALLENGER, challenger, reason=why, actor="loop", tx=tx)
+            if rollout.status is RolloutStatus.PROMOTED:
+                why = f"promoted: {reason}"
+                self._registry.set_alias(rollout.model, CHAMPION, rollout.candidate, reason=why, actor="loop", tx=tx)
+
+        return move
 
     def _judge(self, rollout: Rollout, endpoint: Endpoint) -> tuple[Verdict, dict[str, object]]:
         candidate = self._registry.get(rollout.candidate)

@@ -28,7 +28,7 @@ from flyball.domain.registry.versions import (
     Status,
     next_status,
 )
-from flyball.storage.db import Database
+from flyball.storage.db import Database, Transaction
 
 
 class RegistryService:
@@ -284,6 +284,7 @@ class RegistryService:
         actor: str = "system",
         cause: int | None = None,
         event_time: datetime | None = None,
+        tx: Transaction | None = None,
     ) -> AliasMove | None:
         """Let an alias mean a version, or nothing; returns None when it meant that already.
 
@@ -295,6 +296,7 @@ class RegistryService:
             actor: Who or what moves it.
             cause: The event that brought it about.
             event_time: From when on it held, if not from now on; never in the future.
+            tx: The open transaction to move it in, together with what brings it about.
 
         Raises:
             UnknownNameError: There is no such model.
@@ -302,7 +304,7 @@ class RegistryService:
             NotApprovedError: Champion and challenger take traffic, so they must be approved.
             EvidenceChangedError: The approval does not hold, since the evidence is not what was signed.
         """
-        with self._db.begin() as tx:
+        with self._db.joining(tx) as tx:
             require_model(tx, model)
             version = get_version(tx, ref) if ref is not None else None
             if version is not None:

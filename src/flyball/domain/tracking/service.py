@@ -73,7 +73,7 @@ class TrackingService:
             as_of=as_of,
             started_at=self._clock.now(),
         )
-        with self._joining(tx) as tx:
+        with self._db.joining(tx) as tx:
             store.insert_run(tx, run, this_process())
             store.put_params(tx, run.id, _texts(params or {}))
         return run
@@ -146,7 +146,7 @@ class TrackingService:
         Raises:
             RunNotFoundError: There is no such run.
         """
-        with self._joining(tx) as tx:
+        with self._db.joining(tx) as tx:
             if store.run_status(tx, run_id) is None:
                 raise RunNotFoundError(run_id)
             store.put_tags(tx, run_id, tags)
@@ -247,16 +247,8 @@ class TrackingService:
             return store.runs_of_link(tx, "out", Link(kind=kind, ref=ref))
 
     @contextmanager
-    def _joining(self, tx: Transaction | None) -> Iterator[Transaction]:
-        if tx is not None:
-            yield tx
-        else:
-            with self._db.begin() as own:
-                yield own
-
-    @contextmanager
     def _open(self, run_id: str, tx: Transaction | None) -> Iterator[Transaction]:
-        with self._joining(tx) as joined:
+        with self._db.joining(tx) as joined:
             status = store.run_status(joined, run_id)
             if status is None:
                 raise RunNotFoundError(run_id)
