@@ -34,10 +34,10 @@ REPEATED = timedelta(days=90)
 BROKEN_INCOME = (datetime(2025, 8, 4), datetime(2025, 8, 14))
 PAYMENT_HOLIDAY = datetime(2025, 10, 1)
 
-CUSTOMERS = 9_000
-BORROWERS = 5_000  # the customers with an earlier loan, and so with payments
+CUSTOMERS = 8_000
+BORROWERS = 4_000  # the customers with an earlier loan, and so with payments
 APPLICATIONS_PER_DAY = 100
-INSTALMENTS = 18
+INSTALMENTS = 25
 CHANNELS = ("branch", "web", "partner")
 REGIONS = ("north", "east", "south", "west")
 _US = 1_000_000
@@ -92,8 +92,8 @@ def _applications(rng: np.random.Generator, customers: dict[str, Array]) -> pl.D
     age, late = customers["age"][who], np.where(who < BORROWERS, customers["lateness"][who], 0.25)
 
     poor = np.clip((22_000 - income) / 8_000, 0, 1)
-    before = -5.3 + 6.5 * burden + 5.5 * late - 0.06 * (age - 45) + 2.5 * poor * (age > 45) - 0.4 * (channel == 0)
-    after = -5.7 + 9.0 * burden + 0.09 * (age - 45) + 1.8 * (channel == 1) + 0.8 * (term >= 36)
+    before = -5.7 + 6.5 * burden + 5.5 * late - 0.06 * (age - 45) + 2.0 * poor * (age > 45) - 0.4 * (channel == 0)
+    after = -6.0 + 9.0 * burden + 0.09 * (age - 45) + 1.8 * (channel == 1) + 0.8 * (term >= 36)
     logit = np.where(at >= _us(PAYMENT_HOLIDAY), after, before)
     return pl.DataFrame(
         {
@@ -165,7 +165,7 @@ def _again(reports: pl.DataFrame, which: Array, at: Array, defaulted: Array) -> 
 
 def _payments(rng: np.random.Generator, customers: dict[str, Array]) -> pl.DataFrame:
     """Monthly instalments for each earlier loan, with when each was paid and when the bank knew."""
-    first_due = _us(START) + (rng.uniform(-400, 330, BORROWERS) * _DAY_US).astype(np.int64)
+    first_due = _us(START) + (rng.uniform(-210, -180, BORROWERS) * _DAY_US).astype(np.int64)
     n = BORROWERS * INSTALMENTS
     who = np.repeat(np.arange(BORROWERS), INSTALMENTS)
     due = np.repeat(first_due, INSTALMENTS) + np.tile(np.arange(INSTALMENTS), BORROWERS) * 30 * _DAY_US
