@@ -13,11 +13,14 @@ from flyball.core.settings import PROJECT_FILE, load_settings
 _DEMO_MARK = ".flyball-demo"
 """Lies in a folder that a demo may replace; any other folder with something in it is somebody's own."""
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+_DEMO_MARK = ".flyball-demo"
+"""A file that says: this folder was made by the demo, which may make it anew."""
 
 
 @click.command()
 @click.argument("folder", type=_FOLDER, default=Path())
-def init(folder: Path) -> None:
+@json_option
+def init(folder: Path, as_json: bool) -> None:
     r"""Write a new project into FOLDER (this one by default) that runs at once.
 
     \b
@@ -34,31 +37,37 @@ def init(folder: Path) -> None:
             source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "__init__.py", "*.pyc")
         )
     where = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
-    click.echo(f"A project is ready in {str(folder)!r}. Next: {where}flyball run training")
+    made = {"project": str(folder), "next": f"{where}flyball run training"}
+    emit(made, as_json=as_json, text=lambda _: f"A project is ready in {str(folder)!r}. Next: {made['next']}")
 
 
 @click.command()
 @click.option("--seed", default=7, show_default=True, help="Another seed is another year.")
-@click.option("--folder", type=_FOLDER, default=Path("demo"), show_default=True, help="Where the project is left.")
-def demo(seed: int, folder: Path) -> None:
+@click.option("--project", "folder", type=_FOLDER, default=Path("demo"), show_default=True, help="Where it is left.")
+@click.option("--home", type=_FOLDER, help="Where everything is kept [default: .flyball in the project].")
+@json_option
+def demo(seed: int, folder: Path, home: Path | None, as_json: bool) -> None:
     r"""Live through a year of a credit model in a minute, and leave the project to look around in.
 
     \b
     Example:
-      flyball demo --folder demo
+      flyball demo --project demo
     """
     from flyball.cli.story import play_demo
 
     example = find_example("credit")
-    if folder.exists() and any(folder.iterdir()) and not (folder / _DEMO_MARK).exists():
+    place = Place(folder, home)
+    if place.project.exists() and any(place.project.iterdir()) and not (place.project / _DEMO_MARK).exists():
         raise ConflictError(
-            f"{str(folder)!r} holds something that is not a demo's, so it is not replaced",
-            hint="Choose a new folder with --folder, or remove this one yourself.",
+            f"{str(folder)!r} holds something else, and a demo starts from an empty folder",
+            hint="Choose another folder: flyball demo --project DIR",
         )
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(example, folder, ignore=shutil.ignore_patterns("__pycache__", "data", HOME))
-    (folder / _DEMO_MARK).touch()
-    play_demo(folder.resolve(), seed)
+    shutil.rmtree(place.project, ignore_errors=True)
+    shutil.copytree(example, place.project, ignore=shutil.ignore_patterns("__pycache__", "data", HOME))
+    (place.project / _DEMO_MARK).touch()
+    report = play_demo(place, seed, is_quiet=as_json)
+    if as_json:
+        emit(report, as_json=True)
 
 
 def find_example(name: str) -> Path:

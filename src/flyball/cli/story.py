@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-import click
 from rich.console import Console
 from rich.text import Text
 
-from flyball.cli.options import HOME
+from flyball.cli.options import HOME, Place
 from flyball.cli.pictures import draw_comparison
 from flyball.cli.progress import ReplayBars
 from flyball.core.clock import monotonic_s
@@ -33,15 +32,22 @@ _SIGNS = {
 }
 
 
-def play_demo(folder: Path, seed: int) -> None:
-    """Make the example's data, live through its year, tell the story and leave the project in ``folder``."""
+def play_demo(place: Place, seed: int, *, is_quiet: bool = False) -> ReplayReport:
+    """Make the example's data, live through its year, tell the story and leave the project where it is.
+
+    Args:
+        place: The project's folder, which holds the example, and its home.
+        seed: For the simulator of the year.
+        is_quiet: Whether to tell nothing.
+    """
     began = monotonic_s()
-    console = Console(highlight=False, soft_wrap=True)
+    folder = place.project
+    console = Console(highlight=False, soft_wrap=True, quiet=is_quiet)
     console.print(Text("Flyball demo: a lender's year, lived through by the same loop as live", style="bold"))
     _simulate(folder, seed)
     plan = ReplayPlan(
         project=folder,
-        home=folder / HOME,
+        home=place.home,
         policies=_POLICIES,
         start=parse_instant(_BEGIN),
         into_home=True,
@@ -51,7 +57,8 @@ def play_demo(folder: Path, seed: int) -> None:
     page = folder / "report.html"
     write_report(page, report)
     _tell(console, report)
-    _show_around(console, folder, page, monotonic_s() - began)
+    _show_around(console, place, page, monotonic_s() - began)
+    return report
 
 
 def _simulate(folder: Path, seed: int) -> None:
@@ -75,7 +82,7 @@ def _tell(console: Console, report: ReplayReport) -> None:
         if not points:
             console.print(Text("  a quiet month", style="dim"))
     console.print()
-    click.echo(draw_comparison(report))
+    console.print(draw_comparison(report), markup=False)
 
 
 def _months(report: ReplayReport, policy: PolicyResult) -> Iterator[tuple[datetime, Sequence[Mark]]]:
@@ -93,20 +100,22 @@ def _figures(report: ReplayReport, month: datetime) -> str:
     return f"   {report.metric}: {', '.join(parts)}" if parts else ""
 
 
-def _show_around(console: Console, folder: Path, page: Path, took_s: float) -> None:
-    workspace = Workspace(folder, folder / HOME)
+def _show_around(console: Console, at: Place, page: Path, took_s: float) -> None:
+    workspace = Workspace(at.project, at.home)
     [endpoint] = workspace.endpoints
     last = workspace.predictions.latest(endpoint, 1)
-    place = _relative(folder)
+    place = _relative(at.project)
+    if at.home != at.project / HOME:
+        place += f" --home {_relative(at.home)}"
     console.print()
     console.print(Text(f"The year took {took_s:.0f} seconds. Its page: {_relative(page)}", style="bold"))
     console.print("The project is left as it stands at the end of the year. Look around in it:")
     if not last.is_empty():
-        click.echo(f"  flyball trace {last['id'][0]} --project {place}")
-    click.echo(f"  flyball status --project {place}")
-    click.echo(f'  flyball history {endpoint} --at "2025-08-20" --project {place}')
-    click.echo(f"  flyball audit verify --project {place}")
-    click.echo(f"  flyball up --project {place}")
+        console.print(f"  flyball trace {last['id'][0]} --project {place}")
+    console.print(f"  flyball status --project {place}")
+    console.print(f'  flyball history {endpoint} --at "2025-08-20" --project {place}')
+    console.print(f"  flyball audit verify --project {place}")
+    console.print(f"  flyball up --project {place}")
 
 
 def _relative(path: Path) -> str:
