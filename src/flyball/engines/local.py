@@ -203,8 +203,12 @@ def _serve(work: Work, tasks: int, outcomes: int, unused: set[int], parent: int)
         signal.set_wakeup_fd(-1)
         for descriptor in unused:
             os.close(descriptor)
+        # A thread of the parent may have held this file's lock while it forked.
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
         while True:
-            _send(outcomes, work(_read(tasks)))
+            outcome = work(_read(tasks))
+            sys.stderr.flush()
+            _send(outcomes, outcome)
     except (EOFError, BrokenPipeError):
         os._exit(0)
     except BaseException:  # noqa: BLE001  the process's edge

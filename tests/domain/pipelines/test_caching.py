@@ -257,6 +257,16 @@ def test_a_file_that_a_step_writes_itself_is_not_its_input(project: Project) -> 
     assert (project.root / "out/model.txt").read_text() == "model 2"
 
 
+def test_a_result_file_from_before_does_not_make_a_step_run_twice(project: Project, unchanged: bool) -> None:
+    project.write("project.py", SAVING)
+    project.write("out/model.txt", "an old one")
+    project.write("note.txt", "an old one")
+    assert project.run().ran == {"save"}
+    again = project.run(unchanged=unchanged)
+    assert again.ran == set()
+    assert again.result["is_unchanged"] is unchanged
+
+
 @pytest.mark.parametrize("reads_note", [True, False], ids=["named in the code", "named by a parameter"])
 def test_a_file_that_another_step_wrote_is_an_input(project: Project, reads_note: bool) -> None:
     text = SAVING.replace("READS_NOTE", str(reads_note)).replace("READ.txt", "model.txt")

@@ -8,7 +8,7 @@ from typing import Any
 
 from flyball.core.hashing import digest_value
 from flyball.domain.data.code import CodeIdentity, identify_code
-from flyball.domain.pipelines.fingerprints import FileDigests, find_path
+from flyball.domain.pipelines.fingerprints import FileDigests, find_path, list_files
 from flyball.domain.pipelines.graph import Call, Graph, Node, iterate_nodes
 from flyball.domain.pipelines.keys import KeyParts, as_json
 from flyball.domain.pipelines.results import StoredValue
@@ -75,6 +75,19 @@ class KeyMaker:
             sources=gathering.sources,
             identity=identity,
         )
+
+    def gather_after(self, call: Call, before: KeyParts, values_of: ValuesOf) -> KeyParts:
+        """Return what a call's result depends on after it ran: what it turned out to write itself counts no more."""
+        own = [entry.partition("=")[2] for entry in before.files]
+        if isinstance(call.operation, Step):
+            code = self._codes.get(id(call.operation.function))
+            own += [str(path) for path in code.files if path.suffix != ".py"] if code else []
+        if not any(self._is_own_work(call, file) for name in own for file in list_files(str(self._root / name))):
+            return before
+        if isinstance(call.operation, Step):
+            self._codes.pop(id(call.operation.function), None)
+        self.paths -= {str(self._root / name) for name in own}
+        return self.gather(call, before.identity, values_of)
 
     def still_absent(self) -> list[str] | None:
         """Return the paths where there is still nothing, without those that a step has made its own result by now.

@@ -124,6 +124,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     points: list[Point] = []
     attempts: int = 1
     duration: timedelta = timedelta()
-    window: tuple[int, int] | None = None
+    window: tuple[int, int] = (0, 0)
     error: str = ""
     traceback: str = ""

@@ -128,6 +128,7 @@ class FileDigests:
     def __init__(self, known: Mapping[str, Stamp] | None = None) -> None:
         self._known = dict(known or {})
         self._checked: dict[str, Stamp] = {}
+        self._read: dict[str, str] = {}
         self.fresh: dict[str, Stamp] = {}
 
     def stamp(self, path: str) -> Stamp:
@@ -143,6 +144,7 @@ class FileDigests:
             if found is not known:
                 self.fresh[path] = found
             self._checked[path] = found
+            self._read.setdefault(path, found.digest)
         return found
 
     def digest(self, path: Path, *, skip: Callable[[str], bool] = lambda file: False) -> str:
@@ -187,12 +189,12 @@ class FileDigests:
 
     def _unchanged_stamp(self, path: str, since_ns: int) -> Stamp | None:
         try:
-            read = self._checked.get(path)
-            if read is not None:
-                return read if read.is_like(Path(path).stat()) else None
+            read = self._read.get(path)
             stamp = self.stamp(path)
         except OSError:
             return None
+        if read is not None:
+            return stamp if stamp.digest == read else None
         return stamp if max(stamp.mtime_ns, stamp.ctime_ns) < since_ns else None
 
 

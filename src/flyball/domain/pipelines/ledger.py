@@ -1,7 +1,7 @@
 """Records a run as it goes: one commit for each step that comes to its end."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -60,15 +60,25 @@ class Ledger:
         with self._db.begin() as tx:
             store.set_outputs(tx, key, outputs)
 
-    def record_ran(self, call: Call, result: StepResult, key: str, parts: KeyParts, outcome: Outcome) -> None:
-        """Record a step that ran and what it returned."""
+    def record_ran(
+        self, call: Call, result: StepResult, keys: Sequence[str], parts: KeyParts, outcome: Outcome
+    ) -> None:
+        """Record a step that ran and what it returned.
+
+        Args:
+            call: The step.
+            result: What came of it.
+            keys: The key it ran under; then, where it differs, the one under which it is looked for from now on.
+            parts: Of the last of ``keys``.
+            outcome: What the worker brought back.
+        """
         kept = KeptResult(
-            key=key,
+            key=keys[0],
             step=call.name,
             run_id=self.run_id,
             outputs=outcome.outputs,
             notes=outcome.notes,
-            seed=compute_seed(key),
+            seed=compute_seed(keys[0]),
             duration=result.duration,
             created_at=self._clock.now(),
         )
@@ -79,12 +89,11 @@ class Ledger:
         }
         with self._db.begin() as tx:
             store.put_values(tx, contents)
-            store.put_result(tx, kept)
-            self._put_step(tx, call, result, key, parts, outcome.window)
+            for key in keys:
+                store.put_result(tx, msgspec.structs.replace(kept, key=key))
+            self._put_step(tx, call, result, keys[0], parts)
             self._put_points(tx, call, outcome)
             self._put_notes(tx, call, outcome.notes)
-        if outcome.window is not None:
-            self.windows[call.name] = outcome.window
 
     def record_cached(self, call: Call, result: StepResult, kept: KeptResult, parts: KeyParts) -> None:
         """Record a step whose result was taken from an earlier run; what it logged then holds for this run too."""
@@ -116,13 +125,12 @@ class Ledger:
         result: StepResult,
         key: str | None,
         parts: KeyParts | None,
-        window: tuple[int, int] | None = None,
     ) -> None:
         seed = compute_seed(key) if key else None
         store.put_step(tx, self.run_id, call.position, result, key=key, seed=seed)
         if parts is not None:
             status = StepStatus.RAN if result.status is StepStatus.CACHED else result.status
-            window = window or self.windows.get(call.name)
+            window = self.windows.get(call.name)
             last = LastTime(run_id=self.run_id, status=status.value, parts=parts, window=window)
             store.put_last_time(tx, self._pipeline, call.name, last)
 

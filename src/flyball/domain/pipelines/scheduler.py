@@ -247,7 +247,10 @@ class Scheduler:
             duration=outcome.duration,
             attempts=outcome.attempts,
         )
-        self._ledger.record_ran(state.call, result, state.key, state.parts, outcome)
+        self._ledger.windows[state.call.name] = outcome.window
+        parts = self._keys.gather_after(state.call, state.parts, self.values_of)
+        keys = list(dict.fromkeys([state.key, compute_key(parts)]))
+        self._ledger.record_ran(state.call, result, keys, parts, outcome)
         self._finish(state, result)
         self._settle_twins(state)
 
