@@ -1,0 +1,5 @@
+"""A helper that a step calls."""
+
+
+def ratio(part: float, whole: float) -> float:
+    return part / whole
