@@ -16,6 +16,11 @@ SHOPS = 6
 DAYS = 60
 
 
+def make_request(number: int) -> dict[str, Any]:
+    """Return the request of a number; its parcel is not in the data."""
+    return REQUEST | {"parcel_id": 900_000 + number, "shop_id": number % SHOPS, "rush": number % 2}
+
+
 def write_tiny(folder: Path, *, endpoint: str | None = None, settings: str = "") -> Path:
     """Write the project with its data into a folder and return the folder.
 

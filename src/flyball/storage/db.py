@@ -119,8 +119,14 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """Open a read transaction: every query in the block sees the same state."""
+        """Open a read transaction: every query in the block sees the same state.
+
+        Inside a write transaction of the same thread it is part of that one, and sees what it has written.
+        """
         connection = self._connection()
+        if connection.in_transaction:
+            yield Transaction(connection)
+            return
         connection.execute("BEGIN")
         try:
             yield Transaction(connection)
