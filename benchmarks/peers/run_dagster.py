@@ -61,6 +61,22 @@ def chain() -> None:
     whole.execute_in_process(instance=instance(), run_config=QUIET)
 
 
+@op
+def _join(values):
+    import light
+
+    return light.join(values)
+
+
+def squaring(index):
+    import light
+
+    source = f"def square(base):\n    return light.square(base, {index})"
+    names = {"light": light}
+    exec(source, names)
+    return names["square"]
+
+
 @job(resource_defs=RESOURCES, executor_def=multiprocess_executor.configured({"max_concurrent": 2}))
 def fan_job():
     import light
@@ -68,19 +84,8 @@ def fan_job():
     base = plain(light.start, "start")()
     squares = []
     for index in range(100):
-
-        def square(base, index=index):
-            return light.square(base, index)
-
-        squares.append(op(name=f"square{index}")(lambda base, index=index: light.square(base, index))(base))
+        squares.append(plain(squaring(index), f"square{index}")(base))
     _join(squares)
-
-
-@op
-def _join(values):
-    import light
-
-    return light.join(values)
 
 
 def fan() -> None:

@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from kedro.io import DataCatalog, MemoryDataset
+from kedro.io import DataCatalog, MemoryDataset, SharedMemoryDataCatalog
 from kedro.pipeline import node, pipeline
 from kedro.runner import ParallelRunner, SequentialRunner
 from kedro_datasets.pickle import PickleDataset
@@ -55,7 +55,7 @@ def fan() -> None:
         steps.append(node(one, "base", f"s{index}", name=f"square{index}"))
     names = [f"s{index}" for index in range(100)]
     steps.append(node(gather, names, "joined"))
-    ParallelRunner(max_workers=2).run(pipeline(steps), DataCatalog(kept("base", *names, "joined")))
+    ParallelRunner(max_workers=2).run(pipeline(steps), SharedMemoryDataCatalog(kept("base", *names, "joined")))
 
 
 def handover() -> None:
