@@ -1,10 +1,13 @@
-"""How a child process notices that its supervisor is gone."""
+"""How processes of one system notice that another is there, or gone."""
 
 import os
 import threading
 from collections.abc import Callable
 
 from flyball.workspace.trainers import LIFELINE
+
+HEARTBEAT = "loop.heartbeat"
+"""A file of the home, written after every turn of the loop; absent until the loop turns."""
 
 
 def when_supervisor_ends(leave: Callable[[], None]) -> None:

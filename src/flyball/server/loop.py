@@ -4,15 +4,17 @@ import logging
 import signal
 import sys
 import threading
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from flyball.core.errors import FlyballError
-from flyball.core.files import write_bytes
-from flyball.server.lifeline import when_supervisor_ends
+from flyball.core.errors import ConflictError, FlyballError
+from flyball.core.files import holding_lock, write_bytes
+from flyball.server.lifeline import HEARTBEAT, when_supervisor_ends
 from flyball.workspace.workspace import Workspace
 
-HEARTBEAT = "loop.heartbeat"
-"""A file of the home, written after every turn of the loop."""
+LOCK = "loop.lock"
+"""Held by the one loop that turns: that of a killed supervisor may still be leaving when the next one starts."""
+_LOCK_POLL_S = 0.1
 _log = logging.getLogger("flyball.loop")
 
 
@@ -37,10 +39,20 @@ def main(project: str, home: str) -> None:
         signal.signal(number, lambda *_: is_stopping.set())
     when_supervisor_ends(is_stopping.set)
     workspace = Workspace(Path(project), Path(home))
-    workspace.courier.start()
-    turn(workspace, is_stopping)
-    workspace.loop.trainer.stop()
-    workspace.courier.stop()
+    with ExitStack() as stack:
+        _become_the_only_one(stack, workspace.home, is_stopping)
+        workspace.courier.start()
+        turn(workspace, is_stopping)
+        workspace.loop.trainer.stop()
+        workspace.courier.stop()
+
+
+def _become_the_only_one(stack: ExitStack, home: Path, is_stopping: threading.Event) -> None:
+    while not is_stopping.is_set():
+        with suppress(ConflictError):
+            stack.enter_context(holding_lock(home / LOCK, held_message="another loop turns"))
+            return
+        is_stopping.wait(_LOCK_POLL_S)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import msgspec
 from flyball.core.clock import monotonic_s
 from flyball.core.errors import BackendError, ConflictError, NotPermittedError
 from flyball.core.files import holding_lock, write_bytes
+from flyball.server.lifeline import HEARTBEAT
 from flyball.workspace.trainers import LIFELINE
 
 _ROLES = ("control", "gateway", "loop")
@@ -75,6 +76,7 @@ class Up:
         ):
             for port in (self._port, self._port + 1):
                 _wait_for_port(self._host, port)
+            (self._home / HEARTBEAT).unlink(missing_ok=True)
             write_bytes(self._home / "up.json", msgspec.json.encode(self._address()))
             reading_end, writing_end = os.pipe()
             os.set_inheritable(reading_end, True)

@@ -42,6 +42,10 @@ class RollbackResult(msgspec.Struct, frozen=True, kw_only=True):
     now_live: str
 
 
+class _TakenUpError(Exception):
+    """Another process took the approvals up meanwhile."""
+
+
 class Deployer:
     """Moves versions of the endpoints' models.
 
@@ -83,17 +87,23 @@ class Deployer:
         """Start a rollout for the newest version approved since the last time, where none is under way."""
         for name, endpoint in endpoints.items():
             cursor = f"loop/approved/{name}"
-            events = self._journal.list_events(after=self._journal.cursor(cursor), kinds=[APPROVED])
+            read_to = self._journal.cursor(cursor)
+            events = self._journal.list_events(after=read_to, kinds=[APPROVED])
             if not events or self._rollouts.find_running(name) is not None:
                 continue
             found = None
             for event in events:
                 version = self._find_approved(event.subject.removeprefix("version/"), endpoint.model)
                 found = (version, event.seq) if version is not None else found
-            if found is not None:
-                self._start(name, endpoint, *found)
-            with self._db.begin() as tx:
-                self._journal.move_cursor(tx, cursor, events[-1].seq)
+            moving = self._moving_cursor(cursor, read_to, events[-1].seq)
+            try:
+                if found is not None:
+                    self._start(name, endpoint, *found, moving)
+                else:
+                    with self._db.begin() as tx:
+                        moving(tx)
+            except _TakenUpError:
+                continue
 
     def take_up_first(self, endpoints: Mapping[str, Endpoint]) -> None:
         """Take approved versions up only where nothing is live, which disturbs nobody."""
@@ -141,10 +151,32 @@ class Deployer:
         is_newer = champion is None or version.number > champion.number
         return version if is_newer and version.status is Status.APPROVED else None
 
-    def _start(self, name: str, endpoint: Endpoint, version: ModelVersion, cause: int) -> None:
+    def _moving_cursor(self, cursor: str, read_to: int, until: int) -> Callable[[Transaction], None]:
+        """Return what notes events as acted on, in the transaction that acts: no crash and no race acts twice."""
+
+        def move(tx: Transaction) -> None:
+            if self._journal.cursor(cursor) != read_to:
+                raise _TakenUpError
+            self._journal.move_cursor(tx, cursor, until)
+
+        return move
+
+    def _start(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        version: ModelVersion,
+        cause: int,
+        moving_cursor: Callable[[Transaction], None],
+    ) -> None:
         champion = self._registry.champion(endpoint.model)
         self._prepare(version.ref)
-        why = "nothing was live before" if champion is None else "it has no stages"
+        move_aliases = self._moving_aliases("nothing was live before" if champion is None else "it has no stages")
+
+        def move(tx: Transaction, rollout: Rollout) -> None:
+            moving_cursor(tx)
+            move_aliases(tx, rollout)
+
         self._rollouts.start(
             name,
             model=endpoint.model,
@@ -152,7 +184,7 @@ class Deployer:
             champion=champion.ref if champion is not None else None,
             stages=endpoint.rollout,
             cause=cause,
-            within=self._moving_aliases(why),
+            within=move,
         )
 
     def _moving_aliases(self, reason: str) -> Within:

@@ -150,6 +150,8 @@ class Retrainer:
         state = ReactionState.FINISHED if outcome.error is None else ReactionState.FAILED
         with self._db.begin() as tx:
             reaction = store.find_reaction(tx, outcome.endpoint, outcome.cause)
+            if reaction is not None and reaction.state is not ReactionState.RUNNING:
+                return
             self._journal.append(
                 tx,
                 FINISHED if outcome.error is None else FAILED,

@@ -18,6 +18,7 @@ from flyball.domain.serving.service import RolloutService
 from flyball.storage.db import Database
 
 REVIEWED = "loop.promotion.reviewed"
+_FINE, _WORSE = "ok", "worse"
 _ENOUGH = 0.95
 """A review is closed when so large a share of the rollout's predictions has its label."""
 
@@ -78,8 +79,9 @@ class PromotionReview:
         if last is None or champion is None or last.status is not RolloutStatus.PROMOTED or last.champion is None:
             return None
         with self._db.read() as tx:
-            is_closed = store.find_watermark(tx, f"reviewed/{last.id}") is not None
-        return last if last.candidate == champion.ref and not is_closed else None
+            is_fine = store.find_watermark(tx, f"reviewed/{last.id}") == _FINE
+        # One found worse that is still live was to be taken back when a crash came between: it is found once more.
+        return last if last.candidate == champion.ref and not is_fine else None
 
     def _judge(self, rollout: Rollout, metric: str) -> str | None:
         live, _ = self._count(rollout, rollout.champion or "", metric)
@@ -89,22 +91,18 @@ class PromotionReview:
         is_worse = judged is not None and judged.state == "worse"
         if not is_worse and share < _ENOUGH:
             return None
-        verdict = "worse" if is_worse else "ok"
+        verdict = _WORSE if is_worse else _FINE
+        data = {
+            "rollout": rollout.id,
+            "candidate": rollout.candidate,
+            "champion": rollout.champion,
+            "verdict": verdict,
+            "comparison": to_plain(judged) if judged is not None else None,
+        }
         with self._db.begin() as tx:
-            store.put_watermark(tx, f"reviewed/{rollout.id}", verdict)
-            self._journal.append(
-                tx,
-                REVIEWED,
-                f"endpoint/{rollout.endpoint}",
-                {
-                    "rollout": rollout.id,
-                    "candidate": rollout.candidate,
-                    "champion": rollout.champion,
-                    "verdict": verdict,
-                    "comparison": to_plain(judged) if judged is not None else None,
-                },
-                actor="loop",
-            )
+            if store.find_watermark(tx, f"reviewed/{rollout.id}") != verdict:
+                store.put_watermark(tx, f"reviewed/{rollout.id}", verdict)
+                self._journal.append(tx, REVIEWED, f"endpoint/{rollout.endpoint}", data, actor="loop")
         return f"on the traffic of its rollout, {judged.message}" if is_worse and judged is not None else None
 
     def _count(self, rollout: Rollout, version: str, metric: str) -> tuple[VariantCounts, float]:

@@ -14,7 +14,7 @@ from flyball.core.clock import SystemClock
 from flyball.core.durations import parse_instant
 from flyball.core.encoding import to_plain
 from flyball.core.errors import FlyballError, InvalidInputError
-from flyball.server.loop import HEARTBEAT
+from flyball.server.lifeline import HEARTBEAT
 from flyball.server.problems import MEDIA_TYPE, make_problem
 from flyball.version import __version__
 from flyball.workspace.histories import read_history
