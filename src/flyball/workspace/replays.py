@@ -9,6 +9,7 @@ import os
 import random
 import re
 import shutil
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -238,7 +239,16 @@ def _next_message(queue: Any, running: Mapping[int, Any]) -> Any:
                     return (number, "failed", "other", reason, "")
 
 
+def _leave_with_parent() -> None:
+    """End this process once the one that asked for the replay has ended, however it ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _live_apart(number: int, encoded: bytes, queue: Any) -> None:
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     life = msgspec.json.decode(encoded, type=_Life)
     try:
         result = live(life, lambda share, now: queue.put((number, "moved", share, now)))
