@@ -131,6 +131,15 @@ class Deployer:
                 name, Move.ROLL_BACK, reason=reason, actor=actor, within=self._moving_aliases(reason)
             )
             return RollbackResult(endpoint=name, was_live=moved.candidate, now_live=champion.ref)
+        return self.take_back(name, endpoint, reason=reason, actor=actor)
+
+    def take_back(self, name: str, endpoint: Endpoint, *, reason: str, actor: str) -> RollbackResult:
+        """Return from the champion to the one before; a rollout that is under way goes on beside it.
+
+        Raises:
+            NoEarlierVersionError: There is nothing to return to.
+        """
+        champion = self._registry.champion(endpoint.model)
         target = self._registry.previous_champion(endpoint.model)
         self._prepare(target.ref)
         with self._db.begin() as tx:
@@ -208,7 +217,8 @@ class Deployer:
         metric = next((found.metric for found in endpoint.monitors if isinstance(found, Performance)), None)
         stage = rollout.stage
         role = stage.kind.value if stage is not None else "canary"
-        live = self._count(rollout, rollout.champion or "", "live", metric, now)
+        champion = self._registry.champion(rollout.model)
+        live = self._count(rollout, champion.ref if champion is not None else "", "live", metric, now)
         new = self._count(rollout, rollout.candidate, role, metric, now)
         found = compare_variants(live, new, GuardLimits(metric=metric))
         verdict = to_verdict(found, rollout, now)

@@ -108,7 +108,7 @@ class LoopService:
 
     def _take_back(self) -> None:
         for name, reason in self._review.find_regretted(self._endpoints):
-            self.deployer.roll_back(name, self._endpoints[name], reason=reason, actor="loop")
+            self.deployer.take_back(name, self._endpoints[name], reason=reason, actor="loop")
 
     def materialise(self) -> None:
         """Bring the features of every version that takes traffic, or may after a rollback, up to now."""
