@@ -26,10 +26,17 @@
     };
   }
 
+  /* A point stands for a period, so it is drawn in its middle: at its beginning, a fall would seem to come too early. */
+  function middle(points, index) {
+    const begin = Date.parse(points[index].at);
+    const end = index + 1 < points.length ? Date.parse(points[index + 1].at) : Date.parse(report.end);
+    return new Date((begin + end) / 2).toISOString();
+  }
+
   function drawPerformance() {
     const traces = report.policies.map((policy) => ({
       type: "scatter", mode: "lines+markers", name: policy.name, connectgaps: false,
-      x: policy.performance.map((point) => point.at),
+      x: policy.performance.map((_, index) => middle(policy.performance, index)),
       y: policy.performance.map((point) => point.value),
       customdata: policy.performance.map((point) => point.labels),
       line: { color: policy.color, width: policy.name === report.best ? 3 : 2 },
@@ -53,7 +60,8 @@
 
   /* Retrainings and rollbacks, set on the policy's own line where they happened. */
   function marksOnLine(policy) {
-    const known = policy.performance.filter((point) => point.value !== null);
+    const placed = policy.performance.map((point, index) => ({ at: middle(policy.performance, index), value: point.value }));
+    const known = placed.filter((point) => point.value !== null);
     const heightAt = (at) => {
       const time = Date.parse(at);
       const after = known.findIndex((point) => Date.parse(point.at) > time);
