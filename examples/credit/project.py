@@ -97,6 +97,6 @@ credit = fb.Endpoint(
         fb.performance("auc", labels=outcomes["defaulted"], at_least=0.72, window="14d", min_labels=300),
     ],
     retrain=training,
-    retrain_on=[fb.degraded(cooldown="5d"), fb.drifted(cooldown="14d"), fb.every("60d")],
+    retrain_on=[fb.degraded(cooldown="7d"), fb.every("60d")],
     on_violation="quarantine",
 )

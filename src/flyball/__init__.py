@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flyball.domain.loop.triggers import schedule as schedule
     from flyball.domain.monitoring.monitors import drift as drift
     from flyball.domain.monitoring.monitors import performance as performance
+    from flyball.domain.monitoring.monitors import prediction_drift as prediction_drift
     from flyball.domain.monitoring.monitors import prediction_mean as prediction_mean
     from flyball.domain.monitoring.monitors import quality as quality
     from flyball.domain.monitoring.monitors import service as service
@@ -58,6 +59,7 @@ _HOMES = {
     "not_worse_than_champion": "registry.gates",
     "performance": "monitoring.monitors",
     "pipeline": "pipelines.steps",
+    "prediction_drift": "monitoring.monitors",
     "prediction_mean": "monitoring.monitors",
     "quality": "monitoring.monitors",
     "request_features": "features.views",

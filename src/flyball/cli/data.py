@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @json_option
 @place_options
 def snapshot(place: Place, table: str, accept_schema_change: bool, as_json: bool) -> None:
-    r"""Keep TABLE as it is now, judge it by its expectations, and print the snapshot's identity.
+    """Keep TABLE as it is now, judge it by its expectations, and print the snapshot's identity.
 
     \b
     Example:

@@ -10,7 +10,7 @@ from flyball.cli.options import Place, emit, json_option, place_options
 @json_option
 @place_options
 def trace(place: Place, prediction: str, as_json: bool) -> None:
-    r"""Show everything behind PREDICTION (its id), down to the data that trained its model.
+    """Show everything behind PREDICTION (its id), down to the data that trained its model.
 
     \b
     Example:
@@ -30,7 +30,7 @@ def trace(place: Place, prediction: str, as_json: bool) -> None:
 @json_option
 @place_options
 def history(place: Place, name: str, at: str, as_json: bool) -> None:
-    r"""Show what was live on the endpoint NAME at an instant.
+    """Show what was live on the endpoint NAME at an instant.
 
     \b
     Example:
@@ -50,7 +50,7 @@ def history(place: Place, name: str, at: str, as_json: bool) -> None:
 @json_option
 @place_options
 def impact(place: Place, subject: str, as_json: bool) -> None:
-    r"""Show what SUBJECT came from and what was made from it: snapshot/ID, run/ID or version/MODEL/NUMBER.
+    """Show what SUBJECT came from and what was made from it: snapshot/ID, run/ID or version/MODEL/NUMBER.
 
     \b
     Example:
@@ -78,7 +78,7 @@ def audit() -> None:
 @json_option
 @place_options
 def verify(place: Place, as_json: bool) -> int:
-    r"""Recompute the journal's chain; exit with 1 and the first event that does not fit, if there is one.
+    """Recompute the journal's chain; exit with 1 and the first event that does not fit, if there is one.
 
     \b
     Example:

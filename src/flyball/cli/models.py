@@ -13,7 +13,7 @@ from flyball.core.encoding import to_plain
 @json_option
 @place_options
 def approve(place: Place, version: str, user: str, as_json: bool) -> None:
-    r"""Sign the evidence of VERSION (name/number), so that it may go live.
+    """Sign the evidence of VERSION (name/number), so that it may go live.
 
     \b
     Example:
@@ -32,7 +32,7 @@ def approve(place: Place, version: str, user: str, as_json: bool) -> None:
 @json_option
 @place_options
 def rollback(place: Place, endpoint: str, reason: str, user: str, as_json: bool) -> None:
-    r"""Go back to the model that was live on ENDPOINT before, with all that belongs to it.
+    """Go back to the model that was live on ENDPOINT before, with all that belongs to it.
 
     Features, schema, data tests and thresholds return with the model; nothing is trained.
 

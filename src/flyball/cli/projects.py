@@ -21,7 +21,7 @@ _DEMO_MARK = ".flyball-demo"
 @click.argument("folder", type=_FOLDER, default=Path())
 @json_option
 def init(folder: Path, as_json: bool) -> None:
-    r"""Write a new project into FOLDER (this one by default) that runs at once.
+    """Write a new project into FOLDER (this one by default) that runs at once.
 
     \b
     Example:
@@ -47,7 +47,7 @@ def init(folder: Path, as_json: bool) -> None:
 @click.option("--home", type=_FOLDER, help="Where everything is kept [default: .flyball in the project].")
 @json_option
 def demo(seed: int, folder: Path, home: Path | None, as_json: bool) -> None:
-    r"""Live through a year of a credit model in a minute, and leave the project to look around in.
+    """Live through a year of a credit model in a minute, and leave the project to look around in.
 
     \b
     Example:

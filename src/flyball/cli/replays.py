@@ -24,7 +24,7 @@ def replay(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Live through the project's past by the same loop as live, and compare policies of retraining.
+    """Live through the project's past by the same loop as live, and compare policies of retraining.
 
     Without --policy, the triggers that the project declares. Each policy lives in a home of its own, under
     replays in the project's home; nothing that is live is touched.

@@ -25,7 +25,7 @@ from flyball.domain.tracking.runs import RunStatus
 def run(
     place: Place, pipeline: str, pairs: tuple[str, ...], why: bool, actor: str, cause: int | None, as_json: bool
 ) -> int:
-    r"""Run PIPELINE; steps whose code, parameters and inputs have not changed are not computed again.
+    """Run PIPELINE; steps whose code, parameters and inputs have not changed are not computed again.
 
     \b
     Example:

@@ -19,7 +19,7 @@ from flyball.server.up import Up
 )
 @place_options
 def up(place: Place, host: str | None, port: int | None) -> None:
-    r"""Start the API, the endpoints and the loop, until Ctrl-C.
+    """Start the API, the endpoints and the loop, until Ctrl-C.
 
     \b
     Example:
@@ -47,7 +47,7 @@ def up(place: Place, host: str | None, port: int | None) -> None:
 @click.option("--json", "request", required=True, help="The request: one JSON object of named fields.")
 @place_options
 def predict(place: Place, endpoint: str, request: str) -> None:
-    r"""Ask ENDPOINT for a prediction and print the answer as JSON.
+    """Ask ENDPOINT for a prediction and print the answer as JSON.
 
     Asks the running `flyball up` of this home; without one, computes and logs the prediction here.
 
@@ -72,7 +72,7 @@ def predict(place: Place, endpoint: str, request: str) -> None:
 @json_option
 @place_options
 def label(place: Place, prediction: str, value: str, at: str | None, as_json: bool) -> None:
-    r"""Say how PREDICTION (its id) turned out: VALUE is what really happened.
+    """Say how PREDICTION (its id) turned out: VALUE is what really happened.
 
     \b
     Example:

@@ -9,7 +9,7 @@ from flyball.cli.options import Place, emit, json_option, place_options
 @json_option
 @place_options
 def status(place: Place, as_json: bool) -> None:
-    r"""Show what is live, what is watched and what needs you.
+    """Show what is live, what is watched and what needs you.
 
     \b
     Example:

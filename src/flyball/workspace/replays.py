@@ -25,7 +25,7 @@ from flyball.domain.loop.endpoints import Endpoint
 from flyball.domain.loop.reactions import Reaction
 from flyball.domain.loop.reports import PolicyResult, ReplayReport
 from flyball.domain.loop.sources import TableReader
-from flyball.domain.loop.triggers import parse_policy
+from flyball.domain.loop.triggers import Trigger, parse_policy
 from flyball.domain.monitoring.metrics import find_metric
 from flyball.domain.monitoring.monitors import Drift, Performance
 from flyball.domain.pipelines.steps import Pipeline
@@ -347,5 +347,9 @@ def _request_fields(workspace: Workspace, endpoint: Endpoint) -> Sequence[str]:
     return line.live.request.schema.names if line.live is not None else ()
 
 
-def _triggers(policy: str, endpoint: Endpoint) -> Any:
-    return endpoint.retrain_on if policy == DECLARED else parse_policy(policy)
+def _triggers(policy: str, endpoint: Endpoint) -> tuple[Trigger, ...]:
+    """Return a policy's triggers; one that the endpoint declares, too, keeps its declared cool-down."""
+    if policy == DECLARED:
+        return endpoint.retrain_on
+    declared = {str(trigger): trigger for trigger in endpoint.retrain_on}
+    return tuple(declared.get(str(trigger), trigger) for trigger in parse_policy(policy))
