@@ -370,3 +370,12 @@ def test_counts_of_versions_with_other_bins_stand_side_by_side(home: Home) -> No
     home.serve(START + HOUR, version="credit-risk/2", first=1_000)
     [found] = home.evaluate(quality(nulls=0.1, refused=0.1), at=START + 2 * HOUR)
     assert found.count == 200 and found.state == "ok"
+
+
+def test_the_last_of_one_instant_are_the_last_answered_not_the_highest(home: Home) -> None:
+    features = draw_features(home.random, 40)
+    records = make_records(features, [START] * 40)
+    home.seal(records)
+    [found] = home.evaluate(prediction_mean(last=10, off_by=0.01), at=START + HOUR)
+    last = [record.prediction for record in records[-10:] if record.prediction is not None]
+    assert found.message.count(f"{np.mean(last):.4g}") == 1

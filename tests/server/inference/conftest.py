@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.domain.serving.conftest import House
 from tests.server.inference.gateway_process import make_house
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from tests.domain.serving.conftest import House, breaks, fixed
 
 from flyball.core.clock import SystemClock
 from flyball.server.inference.app import InferenceApp
 from flyball.server.inference.run import serve
+from tests.domain.serving.conftest import House, breaks, fixed
 
 MAX_BODY_BYTES = 1_000_000
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from math import isfinite, sqrt
+from operator import itemgetter
 
 import msgspec
 import polars as pl
@@ -309,7 +310,9 @@ def _add_newest(tx: Transaction, endpoint: str, rows: pl.DataFrame) -> None:
         if status == PredictionStatus.OK and variant != _SHADOW and prediction is not None and isfinite(prediction):
             newest.setdefault(version, []).append((at_us, prediction))
     for version, predictions in newest.items():
-        store.add_recent(tx, endpoint, version, sorted(predictions)[-MOST_RECENT:], MOST_RECENT)
+        # By time alone: what was answered at one instant keeps its order, whatever was predicted.
+        predictions.sort(key=itemgetter(0))
+        store.add_recent(tx, endpoint, version, predictions[-MOST_RECENT:], MOST_RECENT)
 
 
 def _is_due(
