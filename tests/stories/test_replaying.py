@@ -17,7 +17,7 @@ ENDPOINT = """
 parcel = fb.Endpoint(
     model="lateness",
     gates=[fb.metric("auc") >= 0.4],
-    rollout=[fb.shadow("1d"), fb.canary(0.5, "1d")],
+    rollout=[fb.shadow("6h"), fb.canary(0.5, "6h")],
     monitors=[
         fb.drift(window="7d", min_rows=20),
         fb.performance("auc", labels=arrivals["late"], at_least=0.4, window="7d", min_labels=20),
