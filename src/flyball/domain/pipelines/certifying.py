@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from flyball.domain.data.sources import is_project_file
 from flyball.domain.pipelines.boots import boot_id
@@ -16,7 +15,7 @@ from flyball.domain.pipelines.certificates import (
 )
 from flyball.domain.pipelines.fingerprints import FileDigests
 from flyball.domain.pipelines.graph import Graph
-from flyball.domain.pipelines.results import Output, StoredValue
+from flyball.domain.pipelines.results import RunResult, StoredValue
 from flyball.domain.pipelines.steps import Step
 from flyball.domain.tracking.distributions import environment_digest
 
@@ -25,8 +24,8 @@ _OPERATIONS_DEPEND_ON = ["registry."]
 
 
 def certify(
+    result: RunResult,
     *,
-    run_id: str,
     root: Path,
     graph: Graph,
     files: FileDigests,
@@ -34,8 +33,6 @@ def certify(
     absent: Iterable[str] | None,
     tables: Iterable[str],
     values: list[StoredValue],
-    outputs: dict[str, Output],
-    notes: dict[str, list[Any]],
     seq: int,
     started_ns: int,
     loaded_ns: int,
@@ -43,7 +40,7 @@ def certify(
     """Return the certificate of a run that has just succeeded.
 
     Args:
-        run_id: The run.
+        result: The run; what its operations noted as ``source``, ``unless_event`` and ``valid_until_us`` counts.
         root: The project's folder.
         graph: The run's graph.
         files: Digests of the files as the run read them.
@@ -51,8 +48,6 @@ def certify(
         absent: What they might name, where there is nothing; None if that is not known.
         tables: Files, folders and globs that tables are read from.
         values: What all steps returned.
-        outputs: What the pipeline returned.
-        notes: What operations noted; ``source``, ``unless_event`` and ``valid_until_us`` count here.
         seq: The journal's last event.
         started_ns: When the run began.
         loaded_ns: When the project's source files were read at the earliest.
@@ -60,6 +55,7 @@ def certify(
     Returns:
         None if a file changed meanwhile, so that nobody knows which state of it was used.
     """
+    notes = result.notes
     sources, settings = project_sources(root), root / SETTINGS_FILE
     stamped = files.watch(sources, since_ns=loaded_ns)
     named = [path for value in values for path, _ in value.files]
@@ -70,7 +66,7 @@ def certify(
     blobs = dict.fromkeys(digest for value in values for digest in value.blobs)
     return Certificate(
         version=VERSION,
-        run_id=run_id,
+        run_id=result.run_id,
         project=str(root),
         environment=environment_digest(),
         boot=boot_id() if blobs else "",
@@ -82,7 +78,7 @@ def certify(
         seq=seq,
         unless=[*(_OPERATIONS_DEPEND_ON if has_operations else []), *map(str, notes.get("unless_event", []))],
         valid_until_us=min(map(int, notes["valid_until_us"])) if notes.get("valid_until_us") else None,
-        outputs=outputs,
+        outputs=result.outputs,
         notes=notes,
     )
 

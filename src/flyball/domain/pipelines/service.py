@@ -1,6 +1,6 @@
 """The one way into the pipelines."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -103,34 +103,35 @@ class PipelineService:
         Raises:
             InvalidInputError: The pipeline cannot be drawn, or a parameter is wrong; no run is recorded.
         """
-        params = dict(params or {})
         started_ns, seq = clock_ns(), self._journal.head()
         graph = build_graph(pipeline, params)
         self._tidy_up()
-        probe = EnvironmentProbe(self._root)
-        run = self._start(graph, params, cause, actor, as_of)
-        known = self._known_files()
+        run = self._start(graph, params or {}, cause, actor, as_of)
+        files = self._known_files()
         ledger = Ledger(self._db, self._tracking, self._clock, run.id, graph)
-        keys = KeyMaker(self._root, known, graph, ledger.windows)
-        scheduler = Scheduler(graph, self._engine, ledger, keys, known, self._blobs, progress or NoProgress())
-        services = self._services
-
-        def new_context() -> RunContext:
-            return RunContext(run.id, as_of or run.started_at, actor, services)
-
-        worker = StepWorker(graph, new_context, self._blobs, self._root, self._clock)
+        keys = KeyMaker(self._root, files, graph, ledger.windows)
+        scheduler = Scheduler(graph, self._engine, ledger, keys, files, self._blobs, progress or NoProgress())
+        probe = EnvironmentProbe(self._root)
         try:
             scheduler.run(
-                worker,
+                StepWorker(graph, lambda: self._context(run), self._blobs, self._root, self._clock),
                 before_start=self._db.close,
                 while_working=lambda: self._tracking.set_facts(run.id, probe.facts(self._blobs)),
             )
         except BaseException as error:
-            self._finish(run, RunStatus.FAILED, f"{type(error).__name__}: {error}", {})
+            self._finish(run, RunStatus.FAILED, f"{type(error).__name__}: {error}", [])
             raise
         finally:
             probe.close()
-        return self._conclude(run, graph, params, scheduler, ledger, keys, known, as_of, started_ns, seq)
+        result = self._conclude(run, graph, scheduler, ledger)
+        text = params_text(params or {})
+        if result.status is RunStatus.SUCCEEDED and as_of is None and text is not None:
+            if _made_something(graph, result.steps):
+                seq = self._journal.head()
+            self._certify(result, graph, scheduler, keys, files, text, seq=seq, started_ns=started_ns)
+        with self._db.begin() as tx:
+            store.put_stamps(tx, files.fresh.values())
+        return result
 
     def load(self, result: RunResult, output: str | None = None) -> Any:
         """Return a value that a pipeline returned.
@@ -169,7 +170,7 @@ class PipelineService:
         """Close the runs of processes that are gone, and remove what they were writing."""
         remove_unfinished(self._blobs)
         for run_id in self._tracking.list_abandoned():
-            self._finish(self._tracking.get_run(run_id), RunStatus.FAILED, _ABANDONED, {})
+            self._finish(self._tracking.get_run(run_id), RunStatus.FAILED, _ABANDONED, [])
 
     def _known_files(self) -> FileDigests:
         with self._db.read() as tx:
@@ -186,56 +187,23 @@ class PipelineService:
             self._journal.append(tx, "pipelines.run.started", f"run/{run.id}", data, actor=actor, cause=cause)
         return run
 
-    def _conclude(
-        self,
-        run: Run,
-        graph: Graph,
-        params: Mapping[str, Any],
-        scheduler: Scheduler,
-        ledger: Ledger,
-        keys: KeyMaker,
-        files: FileDigests,
-        as_of: datetime | None,
-        started_ns: int,
-        seq: int,
-    ) -> RunResult:
-        """Close the run and, if it succeeded on the present state of everything, certify it."""
+    def _context(self, run: Run) -> RunContext:
+        return RunContext(run.id, run.as_of or run.started_at, run.actor, self._services)
+
+    def _conclude(self, run: Run, graph: Graph, scheduler: Scheduler, ledger: Ledger) -> RunResult:
+        """Close the run and say what it came to."""
         steps = scheduler.results
-        failed = next((step for step in steps if step.status is StepStatus.FAILED), None)
+        failed = [step for step in steps if step.status is StepStatus.FAILED]
         status = RunStatus.FAILED if failed else RunStatus.SUCCEEDED
         if scheduler.is_cancelled:
             status = RunStatus.CANCELLED
-        error = f"step {failed.name}: {failed.error.splitlines()[0]}" if failed and failed.error else ""
+        error = f"step {failed[0].name}: {failed[0].error.partition(chr(10))[0]}" if failed else ""
         outputs = {}
         if status is RunStatus.SUCCEEDED:
             for label, node in graph.outputs.items():
                 is_tuple = node.output is None and node.call.operation.outputs > 1
                 outputs[label] = Output(values=tuple(scheduler.values_of(node)), is_tuple=is_tuple)
-        finished = self._finish(run, status, error, {step.name: step.status.value for step in steps})
-        text = params_text(params)
-        if status is RunStatus.SUCCEEDED and as_of is None and text is not None:
-            certificate = certify(
-                run_id=run.id,
-                root=self._root,
-                graph=graph,
-                files=files,
-                paths=keys.paths,
-                absent=keys.still_absent(),
-                tables=self._tables(),
-                values=scheduler.all_values,
-                outputs=outputs,
-                notes=ledger.notes,
-                seq=self._journal.head() if _made_something(graph, steps) else seq,
-                started_ns=started_ns,
-                loaded_ns=self._loaded_ns,
-            )
-            with self._db.begin() as tx:
-                if certificate is None:
-                    store.drop_certificate(tx, graph.pipeline, text)
-                else:
-                    store.put_certificate(tx, graph.pipeline, text, certificate.encode())
-        with self._db.begin() as tx:
-            store.put_stamps(tx, files.fresh.values())
+        finished = self._finish(run, status, error, [step.name for step in failed])
         return RunResult(
             run_id=run.id,
             pipeline=graph.pipeline,
@@ -247,14 +215,42 @@ class PipelineService:
             error=error,
         )
 
-    def _finish(self, run: Run, status: RunStatus, error: str, steps: Mapping[str, str]) -> Run:
+    def _certify(
+        self,
+        result: RunResult,
+        graph: Graph,
+        scheduler: Scheduler,
+        keys: KeyMaker,
+        files: FileDigests,
+        params: str,
+        *,
+        seq: int,
+        started_ns: int,
+    ) -> None:
+        """Keep what must still hold for the run to be taken as it is; forget what held before if that is not known."""
+        certificate = certify(
+            result,
+            root=self._root,
+            graph=graph,
+            files=files,
+            paths=keys.paths,
+            absent=keys.still_absent(),
+            tables=self._tables(),
+            values=scheduler.all_values,
+            seq=seq,
+            started_ns=started_ns,
+            loaded_ns=self._loaded_ns,
+        )
+        with self._db.begin() as tx:
+            if certificate is None:
+                store.drop_certificate(tx, graph.pipeline, params)
+            else:
+                store.put_certificate(tx, graph.pipeline, params, certificate.encode())
+
+    def _finish(self, run: Run, status: RunStatus, error: str, failed: Sequence[str]) -> Run:
         with self._db.begin() as tx:
             finished = self._tracking.finish_run(run.id, status, error, tx=tx)
-            data = {
-                "pipeline": run.pipeline,
-                "status": status.value,
-                "failed": sorted(name for name, status in steps.items() if status == "failed"),
-            }
+            data = {"pipeline": run.pipeline, "status": status.value, "failed": sorted(failed)}
             self._journal.append(tx, "pipelines.run.finished", f"run/{run.id}", data, actor=run.actor, cause=run.cause)
         return finished
 
