@@ -17,10 +17,10 @@ def trace(place: Place, prediction: str, as_json: bool) -> None:
       flyball trace 01k8x2v7q4r6t8w0y2a4c6e8g0
     """
     from flyball.cli.pictures import draw_trace
+    from flyball.workspace.home import Home
     from flyball.workspace.tracing import trace_prediction
-    from flyball.workspace.workspace import Workspace
 
-    found = trace_prediction(Workspace(place.project, place.home), prediction)
+    found = trace_prediction(Home(place.project, place.home), prediction)
     emit(found, as_json=as_json, text=draw_trace)
 
 
@@ -57,7 +57,7 @@ def impact(place: Place, subject: str, as_json: bool) -> None:
       flyball impact version/credit-risk/3
     """
     from flyball.domain.lineage.service import LineageService
-    from flyball.workspace.workspace import open_journal
+    from flyball.workspace.home import open_journal
 
     found = LineageService(open_journal(place.home)).find_impact(subject)
     emit(
@@ -84,7 +84,7 @@ def verify(place: Place, as_json: bool) -> int:
     Example:
       flyball audit verify
     """
-    from flyball.workspace.workspace import open_journal
+    from flyball.workspace.home import open_journal
 
     result = open_journal(place.home).verify()
     emit(

@@ -19,9 +19,9 @@ def approve(place: Place, version: str, user: str, as_json: bool) -> None:
     Example:
       flyball approve credit-risk/7 --as ana
     """
-    from flyball.workspace.workspace import Workspace
+    from flyball.workspace.home import Home
 
-    signed = Workspace(place.project, place.home).approve(version, user)
+    signed = Home(place.project, place.home).approve(version, user)
     emit(signed, as_json=as_json, text=lambda _: f"{version} is approved by {user}; the loop takes it live")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,15 +11,17 @@ from rich.tree import Tree
 
 from flyball.core.durations import format_instant
 from flyball.core.hashing import shorten
-from flyball.domain.loop.reports import ReplayReport
-from flyball.workspace.histories import HistoryMoment
-from flyball.workspace.status import ProjectStatus
-from flyball.workspace.tracing import Trace
+
+if TYPE_CHECKING:  # each command loads what it draws, and nothing of what the others draw
+    from flyball.domain.loop.reports import ReplayReport
+    from flyball.workspace.histories import HistoryMoment
+    from flyball.workspace.status import ProjectStatus
+    from flyball.workspace.tracing import Trace
 
 _WIDTH = 110
 
 
-def draw_trace(trace: Trace) -> str:
+def draw_trace(trace: "Trace") -> str:
     """Draw a trace as a tree, from the answer down to the data."""
     asked = trace.prediction
     tree = Tree(Text(f"prediction {asked.id}", style="bold"))
@@ -58,7 +60,7 @@ def draw_trace(trace: Trace) -> str:
     return render(tree)
 
 
-def _add_version(tree: Tree, trace: Trace) -> None:
+def _add_version(tree: Tree, trace: "Trace") -> None:
     version = trace.version
     if version is None:
         tree.add("no model was asked")
@@ -74,7 +76,7 @@ def _add_version(tree: Tree, trace: Trace) -> None:
         )
 
 
-def _add_run(tree: Tree, trace: Trace) -> None:
+def _add_run(tree: Tree, trace: "Trace") -> None:
     if trace.run is None:
         return
     run, facts = trace.run.run, trace.run.run.facts
@@ -94,7 +96,7 @@ def _add_run(tree: Tree, trace: Trace) -> None:
         branch.add(f"environment {shorten(facts.environment)}: Python {facts.python}, Flyball {facts.flyball}")
 
 
-def draw_history(moment: HistoryMoment) -> str:
+def draw_history(moment: "HistoryMoment") -> str:
     """Say what was live."""
     lines = [f"{moment.name} at {format_instant(moment.at)}"]
     if moment.live is None:
@@ -110,12 +112,12 @@ def draw_history(moment: HistoryMoment) -> str:
     return "\n".join(lines)
 
 
-def draw_status(status: ProjectStatus) -> str:
+def draw_status(status: "ProjectStatus") -> str:
     """Draw a project's status."""
     return render(*_status_parts(status))
 
 
-def _status_parts(status: ProjectStatus) -> Iterator[Any]:
+def _status_parts(status: "ProjectStatus") -> Iterator[Any]:
     table = Table(title=f"project {status.project}", title_justify="left", expand=False)
     for heading in ("endpoint", "live", "since", "rollout", "predictions", "alerts"):
         table.add_column(heading, overflow="fold")
@@ -139,7 +141,7 @@ def _status_parts(status: ProjectStatus) -> Iterator[Any]:
         yield Text(f"run {run.id} {run.pipeline} {run.status.value} {format_instant(run.started_at)}{error}")
 
 
-def draw_comparison(report: ReplayReport) -> str:
+def draw_comparison(report: "ReplayReport") -> str:
     """Draw the policies of a replay beside each other."""
     table = Table(title=f"{report.project}: {_instant(report.start)} to {_instant(report.end)}", title_justify="left")
     for heading in ("policy", f"mean {report.metric}", "retrainings", "promoted", "rolled back", "alerts", "training"):

@@ -79,10 +79,10 @@ def label(place: Place, prediction: str, value: str, at: str | None, as_json: bo
       flyball label 01k8x2v7q4r6t8w0y2a4c6e8g0 1
     """
     from flyball.core.durations import parse_instant
-    from flyball.workspace.workspace import Workspace
+    from flyball.workspace.home import Home
 
-    workspace = Workspace(place.project, place.home)
-    kept = workspace.label(prediction, _read_value(value), at=parse_instant(at, what="--at") if at else None)
+    home = Home(place.project, place.home)
+    kept = home.label(prediction, _read_value(value), at=parse_instant(at, what="--at") if at else None)
     emit(kept, as_json=as_json, text=lambda _: f"kept: {prediction} turned out to be {value}")
 
 

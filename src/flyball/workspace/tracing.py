@@ -13,7 +13,7 @@ from flyball.domain.registry.evidence import Evidence
 from flyball.domain.registry.versions import Approval, ModelVersion
 from flyball.domain.serving.rollouts import Rollout
 from flyball.domain.tracking.runs import RunDetail
-from flyball.workspace.workspace import Workspace
+from flyball.workspace.home import Home
 
 
 class TracedPrediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,27 +84,27 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: list[TracedSnapshot]
 
 
-def trace_prediction(workspace: Workspace, prediction_id: str) -> Trace:
+def trace_prediction(home: Home, prediction_id: str) -> Trace:
     """Follow one prediction back to its model, the run that made it, and the data.
 
     Raises:
         PredictionNotFoundError: There is no such prediction.
     """
-    record = workspace.predictions.get(prediction_id)
-    labels = workspace.predictions.list_label_versions(prediction_id)
-    rollout = workspace.rollouts.find(record.rollout) if record.rollout else None
-    version = workspace.registry.get(record.version) if record.version else None
-    run = workspace.tracking.describe_run(version.run_id) if version is not None and version.run_id else None
+    record = home.predictions.get(prediction_id)
+    labels = home.predictions.list_label_versions(prediction_id)
+    rollout = home.rollouts.find(record.rollout) if record.rollout else None
+    version = home.registry.get(record.version) if record.version else None
+    run = home.tracking.describe_run(version.run_id) if version is not None and version.run_id else None
     return Trace(
         prediction=_describe(record),
         labels=labels,
         rollout=_describe_rollout(rollout, record) if rollout is not None else None,
         version=version,
-        evidence=workspace.registry.evidence(version.ref) if version is not None else None,
-        approvals=workspace.registry.approvals(version.ref) if version is not None else [],
-        cause=_follow_causes(workspace, run.run.cause if run is not None else None),
+        evidence=home.registry.evidence(version.ref) if version is not None else None,
+        approvals=home.registry.approvals(version.ref) if version is not None else [],
+        cause=_follow_causes(home, run.run.cause if run is not None else None),
         run=run,
-        snapshots=_find_snapshots(workspace, version),
+        snapshots=_find_snapshots(home, version),
     )
 
 
@@ -136,19 +136,19 @@ def _describe_rollout(rollout: Rollout, record: PredictionRecord) -> TracedRollo
     )
 
 
-def _follow_causes(workspace: Workspace, seq: int | None) -> list[dict[str, Any]]:
+def _follow_causes(home: Home, seq: int | None) -> list[dict[str, Any]]:
     chain: list[dict[str, Any]] = []
-    while seq is not None and (event := workspace.journal.find(seq)) is not None:
+    while seq is not None and (event := home.journal.find(seq)) is not None:
         chain.append({"event": event.seq, "kind": event.kind, "at": event.event_time, "data": event.data})
         seq = event.cause
     return chain
 
 
-def _find_snapshots(workspace: Workspace, version: ModelVersion | None) -> list[TracedSnapshot]:
+def _find_snapshots(home: Home, version: ModelVersion | None) -> list[TracedSnapshot]:
     if version is None:
         return []
     ids = (version.lineage.get("snapshots") or {}).values()
     return [
-        TracedSnapshot(snapshot=workspace.data.get(snapshot_id), reports=workspace.data.reports(snapshot_id))
+        TracedSnapshot(snapshot=home.data.get(snapshot_id), reports=home.data.reports(snapshot_id))
         for snapshot_id in ids
     ]

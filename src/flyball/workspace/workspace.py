@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,11 @@ from typing import Any
 import msgspec
 
 from flyball.core.clock import Clock, SystemClock
-from flyball.core.ids import IdSource
-from flyball.core.settings import Settings, load_settings
-from flyball.domain.access.service import AccessService
+from flyball.core.settings import Settings
 from flyball.domain.data.reports import Report
 from flyball.domain.data.service import DataService
 from flyball.domain.data.snapshots import Snapshot
 from flyball.domain.features.service import FeatureService
-from flyball.domain.journal.service import Journal
-from flyball.domain.lineage.service import LineageService
 from flyball.domain.loop.deployment import Deployer, RollbackResult
 from flyball.domain.loop.endpoints import Endpoint
 from flyball.domain.loop.labelling import LabelIngest
@@ -33,30 +28,20 @@ from flyball.domain.monitoring.service import MonitoringService
 from flyball.domain.pipelines.fingerprints import clock_ns
 from flyball.domain.pipelines.results import Progress, RunResult
 from flyball.domain.pipelines.service import PipelineService
-from flyball.domain.predictions.labels import LabelValue, LabelVersion
-from flyball.domain.predictions.service import PredictionService
 from flyball.domain.registry.gates import GatePlan
 from flyball.domain.registry.projects import ProjectSource
 from flyball.domain.registry.runtimes import Runtimes
 from flyball.domain.registry.service import RegistryService
-from flyball.domain.registry.versions import ModelVersion
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.fleet import Fleet, ServedEndpoint
-from flyball.domain.serving.service import RolloutService
 from flyball.domain.tracking.service import TrackingService
 from flyball.engines.inline import InlineEngine
 from flyball.engines.local import LocalEngine
-from flyball.storage.blobs import LocalBlobStore
-from flyball.storage.db import Database
 from flyball.storage.online.lmdb import LmdbOnlineStore
 from flyball.workspace.deployed import PackageReader
+from flyball.workspace.home import Home
 from flyball.workspace.project import Project
 from flyball.workspace.trainers import SubprocessTrainer
-
-
-def open_journal(home: Path) -> Journal:
-    """Open a home's journal without anything else of it."""
-    return Journal(Database(f"sqlite:///{home / 'flyball.db'}"), SystemClock())
 
 
 class CheckedSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +51,8 @@ class CheckedSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     report: Report | None
 
 
-class Workspace:
-    """One project and its home. Each room is made on first use.
+class Workspace(Home):
+    """One project and its home: every room.
 
     Args:
         project_dir: The project's folder.
@@ -92,49 +77,14 @@ class Workspace:
         is_durable: bool = True,
         project: Project | None = None,
     ) -> None:
+        super().__init__(project_dir, home, clock=clock, entropy=entropy, settings=settings, is_durable=is_durable)
         self._project = project
-        self.project_dir = project_dir.resolve()
-        self.home = home.resolve()
-        self.clock = clock or SystemClock()
-        self.settings = settings or load_settings(self.project_dir)[0]
-        self._ids = IdSource(self.clock, entropy)
         self._trainer = trainer
-        self._is_durable = is_durable
 
     @cached_property
     def project(self) -> Project:
         """What the project's file declares; running it is put off until somebody asks."""
         return self._project or Project.load(self.project_dir)
-
-    @cached_property
-    def db(self) -> Database:
-        """The metadata database."""
-        return Database(f"sqlite:///{self.home / 'flyball.db'}", is_durable=self._is_durable)
-
-    @cached_property
-    def blobs(self) -> LocalBlobStore:
-        """Content-addressed bytes."""
-        return LocalBlobStore(self.home / "blobs")
-
-    @cached_property
-    def journal(self) -> Journal:
-        """The spine."""
-        return Journal(self.db, self.clock)
-
-    @cached_property
-    def lineage(self) -> LineageService:
-        """What came from what."""
-        return LineageService(self.journal)
-
-    @cached_property
-    def access(self) -> AccessService:
-        """Users and roles."""
-        return AccessService(self.settings.users)
-
-    @cached_property
-    def data(self) -> DataService:
-        """Tables and snapshots."""
-        return DataService(self.db, self.journal, self.clock, self.blobs, self.project_dir)
 
     @cached_property
     def features(self) -> FeatureService:
@@ -143,29 +93,9 @@ class Workspace:
         return FeatureService(self.db, self.journal, self.clock, self.data, online, self.project_dir)
 
     @cached_property
-    def tracking(self) -> TrackingService:
-        """Runs."""
-        return TrackingService(self.db, self.journal, self.clock, self.blobs)
-
-    @cached_property
     def runtimes(self) -> Runtimes:
         """How models compute."""
         return Runtimes()
-
-    @cached_property
-    def registry(self) -> RegistryService:
-        """Models and versions."""
-        return RegistryService(self.db, self.journal, self.clock, self.access, self.home / "packages")
-
-    @cached_property
-    def predictions(self) -> PredictionService:
-        """The log and the labels."""
-        return PredictionService(self.db, self.journal, self.clock, self.home / "predictions", ids=self._ids)
-
-    @cached_property
-    def rollouts(self) -> RolloutService:
-        """Ways to live."""
-        return RolloutService(self.db, self.journal, self.clock, self._ids)
 
     @cached_property
     def monitoring(self) -> MonitoringService:
@@ -322,14 +252,6 @@ class Workspace:
         kept = self.data.snapshot(declared, actor="user", accept_schema_change=accept_schema_change)
         report = self.data.check(kept, declared.expectations, actor="user") if declared.expectations else None
         return CheckedSnapshot(snapshot=kept, report=report)
-
-    def label(self, prediction_id: str, value: LabelValue, *, at: datetime | None = None) -> LabelVersion:
-        """Keep how a prediction turned out. See `PredictionService.add_label`."""
-        return self.predictions.add_label(prediction_id, value, at=at)
-
-    def approve(self, ref: str, user: str) -> ModelVersion:
-        """Sign a version's evidence. See `RegistryService.approve`."""
-        return self.registry.approve(ref, user)
 
     def rollback(self, endpoint: str, *, actor: str, reason: str) -> RollbackResult:
         """Return to the version that was live before. See `Deployer.roll_back`."""

@@ -1,0 +1,116 @@
+"""The rooms that keep what has happened: enough to look back, without loading those that compute."""
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+from flyball.core.clock import Clock, SystemClock
+from flyball.core.ids import IdSource
+from flyball.core.settings import Settings, load_settings
+from flyball.domain.access.service import AccessService
+from flyball.domain.data.service import DataService
+from flyball.domain.journal.service import Journal
+from flyball.domain.lineage.service import LineageService
+from flyball.domain.predictions.labels import LabelValue, LabelVersion
+from flyball.domain.predictions.service import PredictionService
+from flyball.domain.registry.service import RegistryService
+from flyball.domain.registry.versions import ModelVersion
+from flyball.domain.serving.service import RolloutService
+from flyball.domain.tracking.service import TrackingService
+from flyball.storage.blobs import LocalBlobStore
+from flyball.storage.db import Database
+
+
+def open_journal(home: Path) -> Journal:
+    """Open a home's journal without anything else of it."""
+    return Journal(Database(f"sqlite:///{home / 'flyball.db'}"), SystemClock())
+
+
+class Home:
+    """One project's past and present. Each room is made on first use.
+
+    Args:
+        project_dir: The project's folder.
+        home: Where everything is kept.
+        clock: The machine's by default; a simulated one in a replay.
+        entropy: Where the random part of ids comes from; a seeded one makes a replay repeatable.
+        settings: By default what the project and the environment say.
+        is_durable: Whether what is committed survives a power cut; a replay can be lived through again.
+    """
+
+    def __init__(
+        self,
+        project_dir: Path,
+        home: Path,
+        *,
+        clock: Clock | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+        settings: Settings | None = None,
+        is_durable: bool = True,
+    ) -> None:
+        self.project_dir = project_dir.resolve()
+        self.home = home.resolve()
+        self.clock = clock or SystemClock()
+        self.settings = settings or load_settings(self.project_dir)[0]
+        self._ids = IdSource(self.clock, entropy)
+        self._is_durable = is_durable
+
+    @cached_property
+    def db(self) -> Database:
+        """The metadata database."""
+        return Database(f"sqlite:///{self.home / 'flyball.db'}", is_durable=self._is_durable)
+
+    @cached_property
+    def blobs(self) -> LocalBlobStore:
+        """Content-addressed bytes."""
+        return LocalBlobStore(self.home / "blobs")
+
+    @cached_property
+    def journal(self) -> Journal:
+        """The spine."""
+        return Journal(self.db, self.clock)
+
+    @cached_property
+    def lineage(self) -> LineageService:
+        """What came from what."""
+        return LineageService(self.journal)
+
+    @cached_property
+    def access(self) -> AccessService:
+        """Users and roles."""
+        return AccessService(self.settings.users)
+
+    @cached_property
+    def data(self) -> DataService:
+        """Tables and snapshots."""
+        return DataService(self.db, self.journal, self.clock, self.blobs, self.project_dir)
+
+    @cached_property
+    def tracking(self) -> TrackingService:
+        """Runs."""
+        return TrackingService(self.db, self.journal, self.clock, self.blobs)
+
+    @cached_property
+    def registry(self) -> RegistryService:
+        """Models and versions."""
+        return RegistryService(self.db, self.journal, self.clock, self.access, self.home / "packages")
+
+    @cached_property
+    def predictions(self) -> PredictionService:
+        """The log and the labels."""
+        return PredictionService(self.db, self.journal, self.clock, self.home / "predictions", ids=self._ids)
+
+    @cached_property
+    def rollouts(self) -> RolloutService:
+        """Ways to live."""
+        return RolloutService(self.db, self.journal, self.clock, self._ids)
+
+    def label(self, prediction_id: str, value: LabelValue, *, at: datetime | None = None) -> LabelVersion:
+        """Keep how a prediction turned out. See `PredictionService.add_label`."""
+        return self.predictions.add_label(prediction_id, value, at=at)
+
+    def approve(self, ref: str, user: str) -> ModelVersion:
+        """Sign a version's evidence. See `RegistryService.approve`."""
+        return self.registry.approve(ref, user)
