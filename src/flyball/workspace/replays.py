@@ -34,7 +34,7 @@ from flyball.workspace.trainers import InlineTrainer
 from flyball.workspace.workspace import Workspace
 
 DECLARED = "as declared"
-STEP = timedelta(hours=12)
+STEP = timedelta(days=1)
 # Lives run side by side, one to a core: threads of the libraries inside them would only wait for each other.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 _FIRST_SHARE = 0.25
