@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sqlite3
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 
 from tests.cli.conftest import Command, Kept, Said, look_into
+from tests.stories.system import find_free_ports
 from tests.stories.tiny import REQUEST, replace_endpoint, write_csv
 
 NOTHING = Kept(versions=(), snapshots=(), packages=(), unfinished=(), journal_is_whole=True)
@@ -282,6 +284,14 @@ def test_a_home_that_is_no_home(trained: Path, flyball: Command, tmp_path: Path)
     assert_refused(flyball(trained, "status"), "flyball.db", "--home")
 
 
+def test_an_address_that_a_killed_system_left_misleads_nobody(trained: Path, flyball: Command) -> None:
+    left = {"pid": os.getpid(), "host": "127.0.0.1", "port": find_free_ports()}
+    (trained / ".flyball" / "up.json").write_text(json.dumps(left))
+    said = flyball(trained, "predict", "parcel", "--json", json.dumps(REQUEST))
+    assert (said.status, json.loads(said.out)["status"]) == (0, "ok")
+    assert_refused(flyball(trained, "rollback", "parcel"), "no earlier version")
+
+
 def test_up_refuses_to_listen_where_other_machines_may_reach_it(trained: Path, flyball: Command) -> None:
     for host in ("0.0.0.0", "::", "example.invalid"):
         assert_refused(flyball(trained, "up", "--host", host), host, "127.0.0.1")
@@ -296,6 +306,6 @@ def test_a_damaged_package_is_not_served(trained: Path, flyball: Command) -> Non
 
 
 def test_neither_demo_nor_init_overwrites_a_project_of_ones_own(trained: Path, flyball: Command) -> None:
-    for command in (["demo", "--folder", str(trained)], ["init", str(trained)]):
+    for command in (["demo", "--project", str(trained)], ["init", str(trained)]):
         assert_refused(flyball(None, *command), str(trained), "hint")
     assert (trained / "project.py").exists()

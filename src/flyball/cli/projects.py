@@ -10,8 +10,6 @@ from flyball.cli.options import HOME, Place, emit, json_option, place_options
 from flyball.core.errors import ConflictError, NotFoundError
 from flyball.core.settings import PROJECT_FILE, load_settings
 
-_DEMO_MARK = ".flyball-demo"
-"""Lies in a folder that a demo may replace; any other folder with something in it is somebody's own."""
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _DEMO_MARK = ".flyball-demo"
 """A file that says: this folder was made by the demo, which may make it anew."""

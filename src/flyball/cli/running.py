@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from flyball.core.errors import BackendUnavailableError, FlyballError
 
 ADDRESS_FILE = "up.json"
 _TIMEOUT_S = 30.0
+_PROBE_S = 2.0
 
 
 class RefusedError(FlyballError):
@@ -24,11 +26,16 @@ class RefusedError(FlyballError):
 
 
 def find_running(home: Path) -> tuple[str, int] | None:
-    """Return host and control port of the ``flyball up`` that runs on a home, if one does."""
+    """Return host and control port of the ``flyball up`` that runs on a home, if one does.
+
+    One that was killed leaves its address behind, and its process number may be somebody else's by now: it has to
+    take a connection, too.
+    """
     try:
         address = msgspec.json.decode((home / ADDRESS_FILE).read_bytes())
         os.kill(address["pid"], 0)
-    except (FileNotFoundError, ProcessLookupError, msgspec.DecodeError):
+        socket.create_connection((address["host"], address["port"]), _PROBE_S).close()
+    except (OSError, msgspec.DecodeError):
         return None
     return address["host"], address["port"]
 
