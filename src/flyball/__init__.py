@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from flyball.domain.registry.gates import not_worse_than_champion as not_worse_than_champion
     from flyball.domain.serving.rollouts import canary as canary
     from flyball.domain.serving.rollouts import shadow as shadow
+    from flyball.domain.tracking.logging import log_artifact as log_artifact
+    from flyball.domain.tracking.logging import log_metric as log_metric
+    from flyball.domain.tracking.logging import set_tag as set_tag
 
 _HOMES = {
     "Endpoint": "loop.endpoints",
@@ -54,6 +57,8 @@ _HOMES = {
     "every": "loop.triggers",
     "features": "features.views",
     "latency": "registry.gates",
+    "log_artifact": "tracking.logging",
+    "log_metric": "tracking.logging",
     "metric": "registry.gates",
     "new_data": "loop.triggers",
     "not_worse_than_champion": "registry.gates",
@@ -67,6 +72,7 @@ _HOMES = {
     "rows_at_most": "data.expectations",
     "schedule": "loop.triggers",
     "service": "monitoring.monitors",
+    "set_tag": "tracking.logging",
     "shadow": "serving.rollouts",
     "split": "features.training_sets",
     "step": "pipelines.steps",
