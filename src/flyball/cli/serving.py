@@ -33,12 +33,13 @@ def up(place: Place, host: str | None, port: int | None) -> None:
     def tell(line: str) -> None:
         click.echo(line, err=True)
 
-    system = Up(place.project, place.home, settings.host, settings.port, tell)
     base = f"http://{settings.host}"
-    tell(f"API          {base}:{settings.port}          (GET /health, /status, /events)")
-    for name in endpoints:
-        tell(f"predictions  {base}:{settings.port + 1}/predict/{name}")
-    tell("Ctrl-C stops everything.")
+    greeting = [
+        f"API          {base}:{settings.port}          (GET /health, /status, /events)",
+        *(f"predictions  {base}:{settings.port + 1}/predict/{name}" for name in endpoints),
+        "Ctrl-C stops everything.",
+    ]
+    system = Up(place.project, place.home, settings.host, settings.port, tell, greeting)
     system.run()
 
 

@@ -1,6 +1,8 @@
 """What `flyball demo` shows: a year in the life of a model, told month by month."""
 
 import importlib.util
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -104,6 +106,8 @@ def _show_around(console: Console, at: Place, page: Path, took_s: float) -> None
     workspace = Workspace(at.project, at.home)
     [endpoint] = workspace.endpoints
     last = workspace.predictions.latest(endpoint, 1)
+    # After `make demo` the command lies in a virtual environment that no shell has entered yet.
+    flyball = "flyball" if shutil.which("flyball") else _relative(Path(sys.argv[0]).absolute())
     place = _relative(at.project)
     if at.home != at.project / HOME:
         place += f" --home {_relative(at.home)}"
@@ -111,11 +115,11 @@ def _show_around(console: Console, at: Place, page: Path, took_s: float) -> None
     console.print(Text(f"The year took {took_s:.0f} seconds. Its page: {_relative(page)}", style="bold"))
     console.print("The project is left as it stands at the end of the year. Look around in it:")
     if not last.is_empty():
-        console.print(f"  flyball trace {last['id'][0]} --project {place}")
-    console.print(f"  flyball status --project {place}")
-    console.print(f'  flyball history {endpoint} --at "2025-08-20" --project {place}')
-    console.print(f"  flyball audit verify --project {place}")
-    console.print(f"  flyball up --project {place}")
+        console.print(f"  {flyball} trace {last['id'][0]} --project {place}")
+    console.print(f"  {flyball} status --project {place}")
+    console.print(f'  {flyball} history {endpoint} --at "2025-08-20" --project {place}')
+    console.print(f"  {flyball} audit verify --project {place}")
+    console.print(f"  {flyball} up --project {place}")
 
 
 def _relative(path: Path) -> str:

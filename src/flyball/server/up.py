@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -46,18 +46,22 @@ class Up:
         host: A loopback address.
         port: The control plane's port; inference is at ``port + 1``.
         tell: Receives one line for a person at a time.
+        greeting: Lines to tell once it is certain that everything can start.
 
     Raises:
         NotPermittedError: The host is reachable from elsewhere; there is no access control yet.
     """
 
-    def __init__(self, project: Path, home: Path, host: str, port: int, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, project: Path, home: Path, host: str, port: int, tell: Callable[[str], None], greeting: Sequence[str] = ()
+    ) -> None:
         _refuse_outside_loopback(host)
         self._project = project
         self._home = home
         self._host = host
         self._port = port
         self._tell = tell
+        self._greeting = greeting
         self._children: dict[str, Child] = {}
         self._is_stopping = False
 
@@ -78,6 +82,8 @@ class Up:
                 _wait_for_port(self._host, port)
             (self._home / HEARTBEAT).unlink(missing_ok=True)
             write_bytes(self._home / "up.json", msgspec.json.encode(self._address()))
+            for line in self._greeting:
+                self._tell(line)
             reading_end, writing_end = os.pipe()
             os.set_inheritable(reading_end, True)
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -74,7 +74,8 @@ def test_a_run_makes_a_version_with_its_lineage(context: Context) -> None:
     assert set(version.metrics) == {"auc", "accuracy"}
     assert version.lineage["snapshots"]["applications"] == "a" * 64
     assert version.description == "Who defaults?"
-    assert context.notes == [("version", VersionRef("credit-risk/1"))]
+    standing = ("standing", "credit-risk/1 is approved")
+    assert context.notes == [("version", VersionRef("credit-risk/1")), standing]
     assert context.registry.get("credit-risk/1") == version
 
 

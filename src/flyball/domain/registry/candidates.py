@@ -52,6 +52,7 @@ class CandidateOperation:
                 is registered then.
         """
         from flyball.domain.registry.candidacy import Candidacy  # it loads Polars and the runtimes
+        from flyball.domain.registry.service import RegistryService
 
         data = inputs["data"]
         if not isinstance(data, TrainingSet):
@@ -65,6 +66,9 @@ class CandidateOperation:
         candidacy = Candidacy(context, self.model_name, self.description, plan)
         version = candidacy.register(inputs["model"], data, metrics, self.evaluation, inputs.get("evaluation") or {})
         context.note("version", version.ref)
+        evidence = context.service(RegistryService).evidence(version.ref)
+        failed = [result.reason for result in evidence.results if not result.passed] if evidence is not None else []
+        context.note("standing", "; ".join([f"{version.ref} is {version.status.value}", *failed]))
         return version
 
 
