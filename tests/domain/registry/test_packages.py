@@ -403,6 +403,25 @@ def test_a_limit_of_the_kernel_leaves_nothing(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 4096
 
 
+def test_what_a_killed_process_was_building_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    root = tmp_path / "packages"
+    script = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from test_packages import *\n"
+        "contents = make_contents(*fit('logistic'))\n"
+        "Path.write_bytes = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "build_package(Path(sys.argv[1]), contents, Runtimes())\n"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    subprocess.run([sys.executable, "-c", script, str(root)], env={**os.environ, "PYTHONPATH": paths}, check=False)
+    [left] = root.iterdir()
+    busy = root / f".{os.getpid()}-0123"
+    busy.mkdir()
+    package = build_package(root, make_contents(*fit("logistic")), Runtimes())
+    assert left.name.startswith(".")
+    assert sorted(root.iterdir()) == sorted([package.path, busy])
+
+
 # MLflow
 
 

@@ -27,6 +27,7 @@ from typing import Any
 
 from flyball.core.errors import InvalidInputError
 from flyball.core.hashing import digest_bytes, digest_value
+from flyball.core.processes import is_running
 from flyball.domain.features.training_sets import TrainingSet
 from flyball.domain.pipelines.boots import boot_id
 from flyball.domain.pipelines.fingerprints import find_path
@@ -196,21 +197,11 @@ def remove_unfinished(blobs: LocalBlobStore) -> None:
     """Remove what processes that are gone were writing; files are named after their process."""
     for path in blobs.unfinished().parent.iterdir():
         pid = path.name.partition("-")[0]
-        if pid.isdecimal() and not _is_running(int(pid)):
+        if pid.isdecimal() and not is_running(int(pid)):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _frame_kind(value: Any) -> str | None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import re
 import shutil
 import warnings
 from io import BytesIO
@@ -15,6 +16,7 @@ from flyball.core.encoding import to_json
 from flyball.core.errors import PluginError, UnknownNameError
 from flyball.core.files import DiskFullError, building_folder, sync_folder
 from flyball.core.hashing import digest_bytes
+from flyball.core.processes import is_running
 from flyball.domain.data.profiles import Profile
 from flyball.domain.data.rules import Rule, encode_rules
 from flyball.domain.registry import packages as files
@@ -36,6 +38,8 @@ _PARITY = 1e-5
 _REASON_LENGTH = 120
 # On fewer held-out rows the profile of predictions would be mostly chance.
 _FEWEST_HELD_OUT = 100
+_UNFINISHED = re.compile(r"\.+(\d+)-[0-9a-f]+")
+"""The folders that packages are built in begin with the number of their process."""
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +79,8 @@ def build_package(root: Path, contents: Contents, runtimes: Runtimes) -> Package
         ModelNotSavedError: The model cannot be written, or not be used once it is loaded again.
         DiskFullError: No space is left; nothing remains.
     """
-    unfinished = root / f".{contents.model_name}-{os.urandom(6).hex()}"
+    _remove_abandoned(root)
+    unfinished = root / f".{os.getpid()}-{os.urandom(6).hex()}"
     try:
         with building_folder(unfinished) as folder:
             manifest = to_json(_fill(folder, contents, runtimes), indent=2)
@@ -94,6 +99,14 @@ def build_package(root: Path, contents: Contents, runtimes: Runtimes) -> Package
             raise DiskFullError(root / f"the package of {contents.model_name}") from error
         raise
     return open_package(package)
+
+
+def _remove_abandoned(root: Path) -> None:
+    """Remove what processes that are gone were building."""
+    for path in root.glob(".*"):
+        builder = _UNFINISHED.match(path.name)
+        if builder is not None and not is_running(int(builder[1])):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _fill(folder: Path, contents: Contents, runtimes: Runtimes) -> Manifest:

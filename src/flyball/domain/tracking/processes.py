@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from flyball.core.processes import is_running
+
 
 def this_process() -> str:
     """Return ``host pid start``, which no other process ever has."""
@@ -14,13 +16,7 @@ def is_alive(process: str) -> bool:
     host, pid, start = process.split(" ")
     if host != (os.uname().nodename):
         return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return _start(int(pid)) == start
+    return is_running(int(pid)) and _start(int(pid)) == start
 
 
 def _start(pid: int) -> str:
