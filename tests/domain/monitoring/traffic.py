@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import polars as pl
-from flyball.domain.data.profiles import Profile
 
 from flyball.core.durations import to_us
+from flyball.domain.data.profiles import Profile
 from flyball.domain.data.schemas import Schema
 from flyball.domain.monitoring.distributions import Baseline
 from flyball.domain.predictions.records import PredictionRecord, PredictionStatus, to_frame
