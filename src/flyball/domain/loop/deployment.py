@@ -103,7 +103,7 @@ class Deployer:
                     with self._db.begin() as tx:
                         moving(tx)
             except _TakenUpError:
-                continue
+                continue  # another process read these approvals in the meantime, and has acted on them
 
     def take_up_first(self, endpoints: Mapping[str, Endpoint]) -> None:
         """Take approved versions up only where nothing is live, which disturbs nobody."""
