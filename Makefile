@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-all bench lint install clean
+.PHONY: demo test test-all bench lint install peers clean
 
 install: $(VENV)/installed
 
@@ -21,8 +21,18 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n 2 -q -m "not slow"
 
-test-all: install
+test-all: install peers
 	$(BIN)/python -m pytest -n 2 -q
+
+# Other tools' clients, each in an environment of its own: tests/peers/NAME.txt says what it holds.
+PEERS := $(patsubst tests/peers/%.txt,.peers/%/installed,$(wildcard tests/peers/*.txt))
+
+peers: $(PEERS)
+
+.peers/%/installed: tests/peers/%.txt
+	$(PYTHON) -m venv .peers/$*
+	.peers/$*/bin/python -m pip install --quiet --requirement $<
+	touch $@
 
 bench: install
 	$(BIN)/python -m benchmarks
@@ -34,4 +44,4 @@ lint: install
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) .bench demo
+	rm -rf $(VENV) .bench .peers demo
