@@ -27,6 +27,7 @@ PARTS = {
     "Data": ["Entity", "Table", "column", "rows_at_least", "rows_at_most"],
     "Features": ["features", "request_features", "training_set", "split", "TrainingSet"],
     "Pipelines": ["step", "pipeline", "candidate"],
+    "Runs of a program's own": ["run", "log_metric", "log_artifact", "set_tag"],
     "Production": ["Endpoint", "metric", "not_worse_than_champion", "latency", "shadow", "canary"],
     "Monitors": ["drift", "prediction_drift", "performance", "prediction_mean", "quality", "service"],
     "Triggers": ["every", "schedule", "new_data", "drifted", "degraded"],

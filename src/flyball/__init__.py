@@ -42,41 +42,43 @@ if TYPE_CHECKING:
     from flyball.domain.tracking.logging import log_artifact as log_artifact
     from flyball.domain.tracking.logging import log_metric as log_metric
     from flyball.domain.tracking.logging import set_tag as set_tag
+    from flyball.workspace.live_runs import run as run
 
 _HOMES = {
-    "Endpoint": "loop.endpoints",
-    "Entity": "data.tables",
-    "Table": "data.tables",
-    "TrainingSet": "features.training_sets",
-    "candidate": "registry.candidates",
-    "canary": "serving.rollouts",
-    "column": "data.expectations",
-    "degraded": "loop.triggers",
-    "drift": "monitoring.monitors",
-    "drifted": "loop.triggers",
-    "every": "loop.triggers",
-    "features": "features.views",
-    "latency": "registry.gates",
-    "log_artifact": "tracking.logging",
-    "log_metric": "tracking.logging",
-    "metric": "registry.gates",
-    "new_data": "loop.triggers",
-    "not_worse_than_champion": "registry.gates",
-    "performance": "monitoring.monitors",
-    "pipeline": "pipelines.steps",
-    "prediction_drift": "monitoring.monitors",
-    "prediction_mean": "monitoring.monitors",
-    "quality": "monitoring.monitors",
-    "request_features": "features.views",
-    "rows_at_least": "data.expectations",
-    "rows_at_most": "data.expectations",
-    "schedule": "loop.triggers",
-    "service": "monitoring.monitors",
-    "set_tag": "tracking.logging",
-    "shadow": "serving.rollouts",
-    "split": "features.training_sets",
-    "step": "pipelines.steps",
-    "training_set": "features.training_sets",
+    "Endpoint": "domain.loop.endpoints",
+    "Entity": "domain.data.tables",
+    "Table": "domain.data.tables",
+    "TrainingSet": "domain.features.training_sets",
+    "candidate": "domain.registry.candidates",
+    "canary": "domain.serving.rollouts",
+    "column": "domain.data.expectations",
+    "degraded": "domain.loop.triggers",
+    "drift": "domain.monitoring.monitors",
+    "drifted": "domain.loop.triggers",
+    "every": "domain.loop.triggers",
+    "features": "domain.features.views",
+    "latency": "domain.registry.gates",
+    "log_artifact": "domain.tracking.logging",
+    "log_metric": "domain.tracking.logging",
+    "metric": "domain.registry.gates",
+    "new_data": "domain.loop.triggers",
+    "not_worse_than_champion": "domain.registry.gates",
+    "performance": "domain.monitoring.monitors",
+    "pipeline": "domain.pipelines.steps",
+    "prediction_drift": "domain.monitoring.monitors",
+    "prediction_mean": "domain.monitoring.monitors",
+    "quality": "domain.monitoring.monitors",
+    "request_features": "domain.features.views",
+    "rows_at_least": "domain.data.expectations",
+    "rows_at_most": "domain.data.expectations",
+    "run": "workspace.live_runs",
+    "schedule": "domain.loop.triggers",
+    "service": "domain.monitoring.monitors",
+    "set_tag": "domain.tracking.logging",
+    "shadow": "domain.serving.rollouts",
+    "split": "domain.features.training_sets",
+    "step": "domain.pipelines.steps",
+    "training_set": "domain.features.training_sets",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]
@@ -86,7 +88,7 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'flyball' has no attribute {name!r}; it has: {', '.join(sorted(_HOMES))}")
-    value = getattr(import_module(f"flyball.domain.{home}"), name)
+    value = getattr(import_module(f"flyball.{home}"), name)
     globals()[name] = value
     return value
 

@@ -30,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         notifiers: Where alerts go, besides the journal: names of installed notifiers.
         webhooks: Addresses that the webhook notifier posts alerts to.
         users: Each user's roles, for approvals.
+        server: Where ``fb.run()`` logs to: the address of a ``flyball up``, such as ``http://127.0.0.1:3592``; empty
+            for the project's own home, with nothing to start.
     """
 
     host: str = "127.0.0.1"
@@ -40,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     notifiers: list[str] = msgspec.field(default_factory=lambda: ["console"])
     webhooks: list[str] = msgspec.field(default_factory=list)
     users: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    server: str = ""
 
 
 class Sourced(msgspec.Struct, frozen=True):

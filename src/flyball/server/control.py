@@ -9,6 +9,7 @@ import uvicorn
 
 from flyball.server.lifeline import when_supervisor_ends
 from flyball.server.rest.app import make_app
+from flyball.server.spools import start_taking_up
 from flyball.workspace.workspace import Workspace
 
 
@@ -16,6 +17,7 @@ def main(project: str, home: str, host: str, port: str) -> None:
     """Run the process until SIGTERM, or until its supervisor ends."""
     when_supervisor_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
     workspace = Workspace(Path(project), Path(home))
+    start_taking_up(workspace)
     app = make_app(workspace, inference=(host, int(port) + 1))
     uvicorn.run(app, host=host, port=int(port), log_level="warning", access_log=False)
 

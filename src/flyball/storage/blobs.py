@@ -78,6 +78,10 @@ class LocalBlobStore:
             path.replace(target)
         return digest
 
+    def adopt_as(self, path: Path, digest: str) -> bool:
+        """Take over a finished file if it has the digest; see `adopt`. Returns whether it has."""
+        return digest_file(path) == digest and bool(self.adopt(path))
+
     def unfinished(self) -> Path:
         """Return a fresh name on the store's file system, to write a file for `adopt`."""
         folder = self._root / "unfinished"

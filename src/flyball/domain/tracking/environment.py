@@ -7,15 +7,23 @@ import subprocess
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from flyball.domain.tracking.distributions import installed_distributions
 from flyball.domain.tracking.runs import CodeFacts, RunFacts
-from flyball.storage.blobs import BlobStore
 from flyball.version import __version__
 
 _DIFF_LIMIT_BYTES = 10_000_000
 _UNTRACKED_SUFFIXES = {".py", ".toml"}
 _GIT_TIMEOUT_S = 20
+
+
+class BytesKeeper(Protocol):
+    """Takes the bytes that facts name: a blob store, or a spool on the way to one."""
+
+    def put_bytes(self, data: bytes) -> str:
+        """Keep bytes and return their digest."""
+        ...
 
 
 class EnvironmentProbe:
@@ -29,7 +37,7 @@ class EnvironmentProbe:
         self._root = root
         self._status = _start_git(root, "status", "--porcelain=v2", "--branch", "-z", "--", ".")
 
-    def facts(self, blobs: BlobStore) -> RunFacts:
+    def facts(self, blobs: BytesKeeper) -> RunFacts:
         """Wait for git and keep the environment's pins and the uncommitted difference as blobs."""
         pins = "".join(f"{name}=={version}\n" for name, version in sorted(installed_distributions().items()))
         return RunFacts(
@@ -47,7 +55,7 @@ class EnvironmentProbe:
             self._status.kill()
             self._status.communicate()
 
-    def _code(self, blobs: BlobStore) -> CodeFacts | None:
+    def _code(self, blobs: BytesKeeper) -> CodeFacts | None:
         output = _finish_git(self._status)
         if output is None:
             return None

@@ -14,6 +14,8 @@ from flyball.core.ids import IdSource
 from flyball.domain.journal.service import Journal
 from flyball.domain.tracking import store
 from flyball.domain.tracking.processes import is_alive, this_process
+from flyball.domain.tracking.receiving import receive
+from flyball.domain.tracking.records import Batch
 from flyball.domain.tracking.runs import (
     Artifact,
     Link,
@@ -180,11 +182,36 @@ class TrackingService:
         with self._open(run_id, tx) as tx:
             store.copy_points(tx, from_run, from_source, run_id, source)
 
+    def receive(self, batch: Batch) -> int:
+        """Keep records that a program spooled, each once and in order, however often they are sent.
+
+        Returns:
+            How many of the run's records are kept now.
+
+        Raises:
+            ConflictError: Records before these ones have not come yet.
+            NotFoundError: A file's bytes have not come yet, or the run has not.
+            RunClosedError: The run has ended.
+        """
+        with self._db.begin() as tx:
+            kept = store.received(tx, batch.run_id)
+            if batch.first > kept:
+                raise ConflictError(
+                    f"run {batch.run_id!r} has {kept} records, so those from {batch.first} on cannot follow",
+                    hint="Send the ones between first.",
+                )
+            new = batch.records[kept - batch.first :]
+            if new:
+                receive(tx, self._blobs, batch.run_id, new)
+                kept += len(new)
+                store.set_received(tx, batch.run_id, kept)
+        return kept
+
     def list_abandoned(self) -> list[str]:
         """Return the open runs whose process is gone, such as after ``kill -9`` or a power cut."""
         with self._db.read() as tx:
             running = store.running_processes(tx)
-        return [run_id for run_id, process in running.items() if not is_alive(process)]
+        return [run_id for run_id, process in running.items() if process and not is_alive(process)]
 
     def get_run(self, run_id: str) -> Run:
         """Return one run.

@@ -211,6 +211,20 @@ def notes(tx: Transaction, run_id: str) -> dict[str, list[Any]]:
     return found
 
 
+def received(tx: Transaction, run_id: str) -> int:
+    """Return how many of a run's spooled records are kept."""
+    return int(tx.value("SELECT records FROM tracking_received WHERE run_id = ?", (run_id,)) or 0)
+
+
+def set_received(tx: Transaction, run_id: str, records: int) -> None:
+    """Keep how many of a run's spooled records are kept."""
+    tx.execute(
+        "INSERT INTO tracking_received (run_id, records) VALUES (?, ?)"
+        " ON CONFLICT (run_id) DO UPDATE SET records = excluded.records",
+        (run_id, records),
+    )
+
+
 def copy_points(tx: Transaction, from_run: str, from_source: str, to_run: str, source: str) -> None:
     """Log to a run the points of one step of another."""
     tx.execute(

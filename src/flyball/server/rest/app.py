@@ -16,6 +16,7 @@ from flyball.core.encoding import to_plain
 from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.server.lifeline import HEARTBEAT
 from flyball.server.problems import MEDIA_TYPE, make_problem
+from flyball.server.rest.runs import make_run_routes
 from flyball.version import __version__
 from flyball.workspace.histories import read_history
 from flyball.workspace.status import read_status
@@ -111,7 +112,7 @@ def make_app(workspace: Workspace, inference: tuple[str, int]) -> Litestar:
         return to_plain(workspace.approve(f"{model}/{number}", data.user))
 
     return Litestar(
-        [health, status, events, trace, history, label, rollback, approve],
+        [health, status, events, trace, history, label, rollback, approve, *make_run_routes(workspace)],
         exception_handlers={FlyballError: _tell, HTTPException: _tell_of_request},
         openapi_config=OpenAPIConfig(title="Flyball", version=__version__),
         request_max_body_size=workspace.settings.max_body_bytes,
