@@ -188,6 +188,7 @@ def _serve_gateway(root: Path) -> None:
     from flyball.domain.predictions.service import PredictionService
     from flyball.domain.serving.data_plane import DataPlane
     from flyball.domain.serving.fleet import Fleet, ServedEndpoint
+    from flyball.domain.serving.on_demand import VersionsOnDemand
     from flyball.domain.serving.service import RolloutService
     from flyball.server.inference.app import InferenceApp
     from flyball.server.inference.run import serve
@@ -207,7 +208,7 @@ def _serve_gateway(root: Path) -> None:
         check_every_s=None,
     )
     plane = DataPlane(fleet, _fill_online_store(root, db), predictions.log, clock)
-    serve(InferenceApp(plane, predictions.log), "127.0.0.1", _port)
+    serve(InferenceApp(plane, predictions.log, VersionsOnDemand(fleet, registry, registry)), "127.0.0.1", _port)
 
 
 class _OneVersion:

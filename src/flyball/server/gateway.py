@@ -19,7 +19,10 @@ def main(project: str, home: str, host: str, port: str) -> None:
     workspace = Workspace(Path(project), Path(home))
     workspace.fleet.refresh()
     app = InferenceApp(
-        workspace.data_plane, workspace.predictions.log, max_body_bytes=workspace.settings.max_body_bytes
+        workspace.data_plane,
+        workspace.predictions.log,
+        workspace.versions_on_demand,
+        max_body_bytes=workspace.settings.max_body_bytes,
     )
     serve(app, host, int(port) + 1)
 

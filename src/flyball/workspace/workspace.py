@@ -34,6 +34,7 @@ from flyball.domain.registry.runtimes import Runtimes
 from flyball.domain.registry.service import RegistryService
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.fleet import Fleet, ServedEndpoint
+from flyball.domain.serving.on_demand import VersionsOnDemand
 from flyball.domain.tracking.service import TrackingService
 from flyball.engines.inline import InlineEngine
 from flyball.engines.local import LocalEngine
@@ -144,6 +145,11 @@ class Workspace(Home):
             db=self.db,
             journal=self.journal,
         )
+
+    @cached_property
+    def versions_on_demand(self) -> VersionsOnDemand:
+        """Versions that callers name."""
+        return VersionsOnDemand(self.fleet, self.packages, self.registry)
 
     @cached_property
     def data_plane(self) -> DataPlane:

@@ -144,10 +144,21 @@ class House:
     def champion(self, model: str) -> ModelVersion | None:
         if self.live is None:
             return None
-        name, number = parse_ref(self.live)
+        return self._describe(self.live)
+
+    def get(self, ref: str) -> ModelVersion:
+        if ref not in self.versions:
+            raise NotFoundError(f"no version {ref}")
+        return self._describe(ref)
+
+    def _describe(self, ref: str) -> ModelVersion:
+        name, number = parse_ref(ref)
         return ModelVersion(
             model=name, number=number, status=Status.APPROVED, package_digest="", metrics={}, created_at=START
         )
+
+    def list_versions(self, model: str | None = None) -> list[ModelVersion]:
+        return [self.get(ref) for ref in sorted(self.versions)]
 
     def load(self, ref: str) -> LoadedVersion:
         self.loads.append(ref)

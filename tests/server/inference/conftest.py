@@ -20,10 +20,11 @@ REQUEST = {"customer_id": 1, "income": 1000.0, "term": 12}
 
 
 class Response:
-    def __init__(self, status: int, body: bytes, media_type: str | None) -> None:
+    def __init__(self, status: int, body: bytes, headers: http.client.HTTPMessage) -> None:
         self.status = status
         self.body = body
-        self.media_type = media_type
+        self.headers = headers
+        self.media_type = headers["content-type"]
 
     @property
     def json(self) -> Any:
@@ -65,7 +66,7 @@ class Gateway:
         try:
             connection.request(method, path, body, {"content-type": "application/json"} if headers is None else headers)
             response = connection.getresponse()
-            return Response(response.status, response.read(), response.headers["content-type"])
+            return Response(response.status, response.read(), response.headers)
         finally:
             connection.close()
 

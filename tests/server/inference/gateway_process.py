@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from flyball.core.clock import SystemClock
+from flyball.domain.serving.on_demand import VersionsOnDemand
 from flyball.server.inference.app import InferenceApp
 from flyball.server.inference.run import serve
 from tests.domain.serving.conftest import House, breaks, fixed
@@ -39,7 +40,9 @@ def main(root: str, port: str, flag: str = "") -> None:
         house.fleet.refresh()
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
-    serve(InferenceApp(house.plane, house.predictions.log, max_body_bytes=MAX_BODY_BYTES), "127.0.0.1", int(port))
+    versions = VersionsOnDemand(house.fleet, house, house)
+    app = InferenceApp(house.plane, house.predictions.log, versions, max_body_bytes=MAX_BODY_BYTES)
+    serve(app, "127.0.0.1", int(port))
 
 
 if __name__ == "__main__":

@@ -92,14 +92,15 @@ def test_a_bad_body_is_the_clients_mistake_and_told_quickly(gateway: Gateway, na
     [
         ({"content-type": "text/csv"}, 415),
         ({"content-type": "application/x-www-form-urlencoded"}, 415),
-        ({"content-type": "application/json", "content-encoding": "gzip"}, 415),
+        ({"content-type": "application/json", "content-encoding": "gzip"}, 200),
+        ({"content-type": "application/json", "content-encoding": "br"}, 415),
         ({"content-type": "application/json; charset=utf-8"}, 200),
         ({}, 200),
     ],
 )
 def test_only_json_is_read(gateway: Gateway, headers: Any, status: int) -> None:
     body = json.dumps(REQUEST).encode()
-    if "content-encoding" in headers:
+    if headers.get("content-encoding") == "gzip":
         body = gzip.compress(body)
     assert gateway.send("POST", "/predict/credit", body, headers).status == status
 

@@ -59,7 +59,8 @@ from flyball.domain.monitoring.windows import (
 from flyball.domain.predictions.records import PredictionStatus
 from flyball.storage.db import Database, Transaction
 
-_SHADOW = "shadow"
+# Answered by versions that routing did not pick: no part of what an endpoint's users met.
+_ASIDE = ("shadow", "pinned")
 _MINUTES_KEPT_US = 48 * HOUR_US
 _COUNT_STEPS = 10
 _read_tile = msgspec.json.Decoder(Tile).decode
@@ -110,7 +111,7 @@ class MonitoringService:
     ) -> Tile:
         """Return the counts of [since, until], widened to whole tiles: minutes under six hours, else hours.
 
-        Shadows are left out unless a version or the variant ``shadow`` is asked for.
+        Shadows and pinned versions are left out unless a version or their variant is asked for.
         """
         with self._db.read() as tx:
             return _Windows(tx, endpoint).sum(since, until, version=version, variant=variant)
@@ -275,7 +276,7 @@ class _Windows:
             _read_tile(counts)
             for place, counts in self._read[key]
             if (version is None or place.version == version)
-            and (place.variant == variant if variant is not None else version is not None or place.variant != _SHADOW)
+            and (variant == place.variant if variant is not None else version or place.variant not in _ASIDE)
         )
         if version is None:
             # Each version counts in the bins of its own profile, which do not add up with another's.
@@ -307,7 +308,7 @@ def _add_newest(tx: Transaction, endpoint: str, rows: pl.DataFrame) -> None:
     names = ("version", "variant", "status", "prediction")
     columns = [rows[name].to_list() for name in names]
     for at_us, version, variant, status, prediction in zip(rows["at"].dt.epoch("us").to_list(), *columns, strict=True):
-        if status == PredictionStatus.OK and variant != _SHADOW and prediction is not None and isfinite(prediction):
+        if status == PredictionStatus.OK and variant not in _ASIDE and prediction is not None and isfinite(prediction):
             newest.setdefault(version, []).append((at_us, prediction))
     for version, predictions in newest.items():
         # By time alone: what was answered at one instant keeps its order, whatever was predicted.

@@ -55,7 +55,7 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         id: Identifies the prediction; sorts by time.
         endpoint: Who answered.
         at_us: When, in microseconds since 1970 UTC.
-        variant: ``live``, ``canary`` or ``shadow``.
+        variant: ``live``, ``canary``, ``shadow``, or ``pinned`` where the caller named a version that is not live.
         version: The model version, such as ``credit-risk/3``; empty when none was asked.
         status: What became of the row.
         entity: The entity's key columns.

@@ -66,6 +66,7 @@ class DataPlane:
         at: datetime | Sequence[datetime] | None = None,
         *,
         defer: Defer | None = None,
+        pinned: LoadedVersion | None = None,
     ) -> list[Answer]:
         """Answer rows together; each is checked, routed and logged for itself, and one bad row spoils no other.
 
@@ -78,6 +79,7 @@ class DataPlane:
             at: When each row, or all, was asked; now by default.
             defer: Takes the work of shadows, so that they cost the caller no time; done before this returns by
                 default.
+            pinned: The version that shall answer all rows, whatever the routing says.
 
         Returns:
             One answer a row, in order; `Answer.status` tells whether it has a prediction.
@@ -89,6 +91,8 @@ class DataPlane:
         """
         started_s = monotonic_s()
         line = self.fleet.line(endpoint)
+        if pinned is not None:
+            line = _pin(line, pinned)
         live = _require_live(line)
         times = _times(at, len(requests), self._clock)
         rows = [
@@ -119,6 +123,8 @@ class DataPlane:
         return require_answered(answer, ModelFailedError(answer.model_version, reason))
 
     def _route(self, line: Line, live: LoadedVersion, request: Any) -> Variant:
+        if line.plan.is_pinned:
+            return Variant.PINNED
         if line.plan.share <= 0.0 or line.candidate is None:
             return Variant.LIVE
         values = [key_value(request.get(name)) for name in live.sticky_keys] if isinstance(request, dict) else []
@@ -126,7 +132,7 @@ class DataPlane:
 
     def _score_all(self, line: Line, rows: Sequence[_Row], started_s: float) -> list[PredictionRecord]:
         """Score rows by their variants; return the records of canaries that failed and were answered otherwise."""
-        self._score(line, [row for row in rows if row.variant is Variant.LIVE], Variant.LIVE)
+        self._score(line, [row for row in rows if row.variant is not Variant.CANARY], Variant.LIVE)
         canaries = [row for row in rows if row.variant is Variant.CANARY]
         self._score(line, canaries, Variant.CANARY)
         failed = [row for row in canaries if row.scored.status is PredictionStatus.ERROR]
@@ -182,12 +188,23 @@ def _times(at: datetime | Sequence[datetime] | None, count: int, clock: Clock) -
     return at
 
 
+def _pin(line: Line, pinned: LoadedVersion) -> Line:
+    """Return a line on which one version answers alone; who is live anyway keeps that role."""
+    plan = ServingPlan(
+        endpoint=line.plan.endpoint,
+        model=line.plan.model,
+        live=pinned.ref,
+        is_pinned=pinned.ref != line.plan.live,
+    )
+    return Line(served=line.served, plan=plan, live=pinned)
+
+
 def _share_of(started_s: float, rows: int) -> int:
     return int((monotonic_s() - started_s) * 1_000_000 / max(1, rows))
 
 
 def _version(plan: ServingPlan, variant: Variant) -> str:
-    return (plan.live if variant is Variant.LIVE else plan.candidate) or ""
+    return (plan.candidate if variant in (Variant.CANARY, Variant.SHADOW) else plan.live) or ""
 
 
 def _record(line: Line, row: _Row, latency_us: int, shadow_of: str | None = None) -> PredictionRecord:
@@ -238,7 +255,7 @@ def _reasons(scored: Scored) -> list[Reason]:
 
 def _answer(line: Line, row: _Row) -> Answer:
     scored = row.scored
-    loaded = line.live if row.variant is Variant.LIVE else line.candidate
+    loaded = line.candidate if row.variant is Variant.CANARY else line.live
     is_ok = scored.status is PredictionStatus.OK
     classes = loaded.signature.classes if loaded is not None else ()
     prediction: Any = scored.prediction

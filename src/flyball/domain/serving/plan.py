@@ -8,11 +8,12 @@ from flyball.domain.serving.rollouts import Rollout, StageKind
 
 
 class Variant(StrEnum):
-    """In which role a version computes."""
+    """In which role a version computes; pinned is one that the caller named and routing would not have picked."""
 
     LIVE = "live"
     CANARY = "canary"
     SHADOW = "shadow"
+    PINNED = "pinned"
 
 
 class ServingPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +27,7 @@ class ServingPlan(msgspec.Struct, frozen=True, kw_only=True):
         share: The part of the traffic that the candidate answers; 0 when it only computes.
         stage: The rollout's stage in words.
         rollout: The rollout's id; also what divides the traffic, so that each rollout draws its own canaries.
+        is_pinned: Whether the caller named the version, and routing would not have picked it.
     """
 
     endpoint: str
@@ -35,6 +37,7 @@ class ServingPlan(msgspec.Struct, frozen=True, kw_only=True):
     share: float = 0.0
     stage: str | None = None
     rollout: str | None = None
+    is_pinned: bool = False
 
     @property
     def has_shadow(self) -> bool:

@@ -6,7 +6,7 @@ No framework stands between the server and the data plane: that is most of a req
 import asyncio
 import gc
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -19,9 +19,21 @@ from flyball.domain.predictions.log import PredictionLog
 from flyball.domain.serving.answers import Answer, Problem, RequestRefusedError
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.fleet import NothingLiveError
+from flyball.domain.serving.on_demand import VersionsOnDemand
 from flyball.domain.serving.scoring import ModelFailedError
 from flyball.server.inference import metrics as metrics_format
+from flyball.server.inference.asking import Asker
+from flyball.server.inference.messages import (
+    JSON,
+    DisconnectedError,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    read_body,
+)
 from flyball.server.inference.metrics import GatewayMetrics
+from flyball.server.inference.protocols import Protocols
 from flyball.server.problems import (
     MEDIA_TYPE,
     BodyTooLargeError,
@@ -33,40 +45,15 @@ from flyball.server.problems import (
     make_unexpected_problem,
 )
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
 MAX_BODY_BYTES = 8_000_000
 MAX_ROWS = 10_000
 _PREDICT = "/predict/"
 _ADDRESSES = "POST /predict/ENDPOINT, GET /health and GET /metrics"
 _REFRESH_EVERY_S = 0.1
 _ROTATE_EVERY_S = 1.0
-_JSON = "application/json"
 _log = logging.getLogger("flyball.gateway")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """A response to be sent.
-
-    Attributes:
-        status: The HTTP status.
-        body: Its bytes.
-        media_type: What they are.
-        is_last: Whether the connection ends with it, since the request was not read to its end.
-    """
-
-    status: int
-    body: bytes
-    media_type: str = _JSON
-    is_last: bool = False
-
-
-class DisconnectedError(Exception):
-    """The client left before its request was complete."""
 
 
 class InferenceApp:
@@ -75,10 +62,18 @@ class InferenceApp:
     Args:
         plane: Answers.
         log: The process's prediction log; its segments are closed in time, and at the end.
+        versions: Finds the versions that callers name.
         max_body_bytes: A longer body is refused unread.
     """
 
-    def __init__(self, plane: DataPlane, log: PredictionLog, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        log: PredictionLog,
+        versions: VersionsOnDemand,
+        *,
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ) -> None:
         self._plane = plane
         self._prediction_log = log
         self._max_body_bytes = max_body_bytes
@@ -86,6 +81,7 @@ class InferenceApp:
         self._is_ready = False
         # One thread of its own: loading a version must not wait behind anything, nor hold up a request.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fleet")
+        self._protocols = Protocols(Asker(plane, self._metrics, versions), self._thread)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -157,6 +153,8 @@ class InferenceApp:
             reply = self._predict(endpoint, body, defer)
             self._metrics.count_duration(endpoint, monotonic_s() - started_s)
             return reply
+        if self._protocols.knows(path):
+            return await self._protocols.answer(scope, receive, self._max_body_bytes, defer)
         if path == "/health":
             _require_method(method, path, "GET")
             return self._tell_health()
@@ -168,27 +166,9 @@ class InferenceApp:
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
         headers = dict(scope["headers"])
         media_type = headers.get(b"content-type", b"").decode("latin-1")
-        if media_type.partition(";")[0].strip().lower() not in (_JSON, ""):
-            raise MediaTypeError("Content-Type", media_type[:100], _JSON)
-        encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
-        if encoding.strip().lower() != "identity":
-            raise MediaTypeError("Content-Encoding", encoding[:100], "it uncompressed")
-        length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > self._max_body_bytes:
-            raise BodyTooLargeError(self._max_body_bytes)
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise DisconnectedError
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > self._max_body_bytes:
-                raise BodyTooLargeError(self._max_body_bytes)
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if media_type.partition(";")[0].strip().lower() not in (JSON, ""):
+            raise MediaTypeError("Content-Type", media_type[:100], JSON)
+        return await read_body(headers, receive, self._max_body_bytes)
 
     def _predict(self, endpoint: str, body: bytes, defer: Callable[[Callable[[], None]], None]) -> Reply:
         request, is_batch = _read_rows(body)
@@ -284,5 +264,6 @@ async def _send(send: Send, reply: Reply) -> None:
     if reply.is_last:
         # What is left of the body is not read: the connection cannot carry another request.
         headers.append((b"connection", b"close"))
+    headers.extend(reply.headers)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})

@@ -1,0 +1,206 @@
+"""The Open Inference Protocol over REST, with its extension for binary tensors."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from flyball.core.errors import InvalidInputError
+from flyball.domain.serving.data_plane import Defer
+from flyball.server.inference.messages import Reply, Request
+from flyball.server.inference.oip.inference import InferAnswer, InferRequest, OpenInference
+from flyball.server.inference.oip.tensors import Tensor, TensorError, read_json, read_raw, write_raw
+from flyball.server.inference.paths import require_method, unknown_path
+from flyball.server.problems import BodyUnreadableError
+
+_HEADER = b"inference-header-content-length"
+_OCTETS = "application/octet-stream"
+_ADDRESSES = (
+    "GET /v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/NUMBER][/ready] and "
+    "POST /v2/models/NAME[/versions/NUMBER]/infer"
+)
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+_Size = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+
+
+class _Input(msgspec.Struct):
+    name: str
+    datatype: str
+    shape: list[_Size]
+    parameters: dict[str, Any] | None = None
+    data: Any = None
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class _Body(msgspec.Struct):
+    inputs: list[_Input]
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    outputs: list[_Output] | None = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+class OpenInferenceRest:
+    """Answers what begins with ``/v2``.
+
+    Args:
+        calls: What the protocol can do.
+    """
+
+    def __init__(self, calls: OpenInference) -> None:
+        self._calls = calls
+
+    def answer(self, request: Request, defer: Defer) -> Reply:
+        """Answer a request; raises `FlyballError` for what is refused."""
+        match request.path.removesuffix("/").split("/")[2:]:
+            case []:
+                return _reply(request, "GET", self._calls.describe_server)
+            case ["health", "live"]:
+                return _reply(request, "GET", lambda: {"live": True})
+            case ["health", "ready"]:
+                require_method(request, "GET")
+                is_ready = self._calls.is_ready()
+                return Reply(200 if is_ready else 503, _encode({"ready": is_ready}))
+            case ["models"]:
+                return _reply(request, "GET", lambda: {"models": self._calls.list_models()})
+            case ["models", model, "versions", version, *rest]:
+                return self._answer_model(request, model, version, rest, defer)
+            case ["models", model, *rest]:
+                return self._answer_model(request, model, "", rest, defer)
+            case ["repository", *rest]:
+                return self._answer_repository(request, rest)
+        raise unknown_path(request, _ADDRESSES)
+
+    def _answer_model(self, request: Request, model: str, version: str, rest: Sequence[str], defer: Defer) -> Reply:
+        match rest:
+            case ["infer"]:
+                require_method(request, "POST")
+                return self._infer(request, model, version, defer)
+            case []:
+                return _reply(request, "GET", lambda: self._calls.describe_model(model, version))
+            case ["ready"]:
+                require_method(request, "GET")
+                is_ready = self._calls.is_model_ready(model, version)
+                return Reply(200 if is_ready else 503, _encode({"name": model, "ready": is_ready}))
+        raise unknown_path(request, _ADDRESSES)
+
+    def _answer_repository(self, request: Request, rest: Sequence[str]) -> Reply:
+        require_method(request, "POST")
+        content = read_object(request.body) if request.body else {}
+        match rest:
+            case ["index"]:
+                return Reply(200, _encode(self._calls.list_repository(only_ready=content.get("ready") is True)))
+            case ["models", model, "load"]:
+                self._calls.load(model, version_parameter(content))
+                return Reply(200, b"{}")
+            case ["models", model, "unload"]:
+                self._calls.unload(model, version_parameter(content))
+                return Reply(200, b"{}")
+        raise unknown_path(request, "POST /v2/repository/index and /v2/repository/models/NAME/load or /unload")
+
+    def _infer(self, request: Request, model: str, version: str, defer: Defer) -> Reply:
+        header, raw = _split_body(request)
+        try:
+            body = _decode(header)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise BodyUnreadableError(_reason(header, error)) from error
+        inputs, left = _read_inputs(body.inputs, raw)
+        if left:
+            raise TensorError(f"{left:,} bytes follow the last binary tensor")
+        wanted = body.outputs or []
+        answer = self._calls.infer(
+            InferRequest(
+                model=model,
+                version=version,
+                id=body.id or "",
+                inputs=inputs,
+                outputs=[output.name for output in wanted],
+            ),
+            defer,
+        )
+        default = _flag(body.parameters, "binary_data_output")
+        is_binary = {output.name: _flag(output.parameters, "binary_data", default) for output in wanted}
+        return _write(answer, [is_binary.get(output.name, default) for output in answer.outputs])
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return a body that must be a JSON object."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise BodyUnreadableError(_reason(body, error)) from error
+
+
+def version_parameter(content: dict[str, Any]) -> str:
+    """Return the version that a load or unload names in its parameters."""
+    parameters = content.get("parameters")
+    version = parameters.get("version", "") if isinstance(parameters, dict) else ""
+    return str(version)
+
+
+def _reason(body: bytes, error: Exception) -> str:
+    return "it is empty" if not body else "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _reply(request: Request, method: str, tell: Any) -> Reply:
+    require_method(request, method)
+    return Reply(200, _encode(tell()))
+
+
+def _split_body(request: Request) -> tuple[bytes, memoryview]:
+    """Return the JSON and the raw bytes that follow it; the length of the JSON is what tells, not the media type."""
+    length = request.headers.get(_HEADER)
+    if length is None:
+        return request.body, memoryview(b"")
+    if not length.isdigit() or int(length) > len(request.body):
+        raise InvalidInputError(
+            f"Inference-Header-Content-Length is {length[:20].decode('latin-1')!r}, "
+            f"but the body has {len(request.body):,} bytes"
+        )
+    return request.body[: int(length)], memoryview(request.body)[int(length) :]
+
+
+def _read_inputs(inputs: Sequence[_Input], raw: memoryview) -> tuple[list[Tensor], int]:
+    """Return the tensors, and how many raw bytes were left over."""
+    tensors = []
+    for found in inputs:
+        size = (found.parameters or {}).get("binary_data_size")
+        if size is None:
+            tensors.append(read_json(found.name, found.datatype, found.shape, found.data))
+            continue
+        if type(size) is not int or not 0 <= size <= len(raw):
+            raise TensorError(f"input {found.name!r} has {size!r} binary bytes, but {len(raw):,} are left in the body")
+        if found.data is not None:
+            raise TensorError(f"input {found.name!r} has both data and binary_data_size")
+        tensors.append(read_raw(found.name, found.datatype, found.shape, raw[:size]))
+        raw = raw[size:]
+    return tensors, len(raw)
+
+
+def _flag(parameters: dict[str, Any] | None, name: str, default: bool = False) -> bool:
+    value = (parameters or {}).get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"the parameter {name!r} must be true or false")
+    return value
+
+
+def _write(answer: InferAnswer, is_binary: Sequence[bool]) -> Reply:
+    outputs, parts = [], []
+    for tensor, raw in zip(answer.outputs, is_binary, strict=True):
+        output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+        if raw:
+            parts.append(write_raw(tensor))
+            output["parameters"] = {"binary_data_size": len(parts[-1])}
+        else:
+            output["data"] = tensor.values
+        outputs.append(output)
+    header = _encode({"model_name": answer.model, "model_version": answer.version, "id": answer.id, "outputs": outputs})
+    if not parts:
+        return Reply(200, header)
+    return Reply(200, b"".join([header, *parts]), _OCTETS, headers=((_HEADER, str(len(header)).encode()),))

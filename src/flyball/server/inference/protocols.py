@@ -1,0 +1,95 @@
+"""Which protocol answers a request, and how each tells an error."""
+
+import asyncio
+import logging
+from concurrent.futures import Executor
+
+import msgspec
+
+from flyball.core.errors import FlyballError
+from flyball.domain.serving.data_plane import Defer
+from flyball.server.inference.asking import Asker
+from flyball.server.inference.messages import DisconnectedError, Receive, Reply, Request, Scope, compress, read_request
+from flyball.server.inference.oip.inference import OpenInference
+from flyball.server.inference.oip.rest import OpenInferenceRest
+from flyball.server.problems import (
+    BodyTooLargeError,
+    MediaTypeError,
+    status_of,
+)
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+_log = logging.getLogger("flyball.gateway")
+_UNREAD = (BodyTooLargeError, MediaTypeError)
+
+
+class UnexpectedError(FlyballError):
+    """Something that should not have happened; the log has the details."""
+
+    code = "http/unexpected"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "something went wrong inside Flyball", hint="The reason is in the process's log, in the home's folder logs."
+        )
+
+
+class Protocols:
+    """Answers requests of the protocols that other tools speak.
+
+    Args:
+        asker: Asks the data plane.
+        thread: Where versions that callers name are loaded, so that no other request waits.
+    """
+
+    def __init__(self, asker: Asker, thread: Executor) -> None:
+        self._thread = thread
+        self.calls = OpenInference(asker)
+        self._oip = OpenInferenceRest(self.calls)
+
+    def knows(self, path: str) -> bool:
+        """Tell whether an address belongs to one of the protocols."""
+        return path == "/v2" or path.startswith("/v2/")
+
+    async def answer(self, scope: Scope, receive: Receive, max_body_bytes: int, defer: Defer) -> Reply:
+        """Read and answer a request; errors are told as its protocol tells them.
+
+        Raises:
+            DisconnectedError: The client left.
+        """
+        try:
+            request = await read_request(scope, receive, max_body_bytes)
+            return compress(await self._answer(request, defer), request)
+        except DisconnectedError:
+            raise
+        except FlyballError as error:
+            return self.refuse(scope["path"], error)
+        except Exception:  # noqa: BLE001 - the request's edge: one bad request must not end the process
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            return self.refuse(scope["path"], UnexpectedError())
+
+    async def _answer(self, request: Request, defer: Defer) -> Reply:
+        loop = asyncio.get_running_loop()
+        match request.path.split("/"):
+            case ["", "v2", "repository", *_]:
+                return await loop.run_in_executor(self._thread, self._oip.answer, request, defer)
+            case ["", "v2", "models", model, "versions", version, *rest] if rest != ["ready"]:
+                if self.calls.needs_loading(model, version):
+                    await loop.run_in_executor(self._thread, self.calls.load, model, version)
+        return self._oip.answer(request, defer)
+
+    def refuse(self, path: str, error: FlyballError) -> Reply:
+        """Return the reply of an error as the protocol of a path tells it."""
+        return refuse_plainly(error)
+
+
+def refuse_plainly(error: FlyballError) -> Reply:
+    """Return ``{"error": text}``, as the Open Inference Protocol and KServe tell errors."""
+    text = f"{error.message} ({error.hint})" if error.hint else error.message
+    return Reply(status_for_clients(error), _encode({"error": text}), is_last=isinstance(error, _UNREAD))
+
+
+def status_for_clients(error: FlyballError) -> int:
+    """Return the status of an error: what our own protocol calls unprocessable is a bad request elsewhere."""
+    status = status_of(error).value
+    return 400 if status == 422 else status
