@@ -1,0 +1,131 @@
+"""The MLflow protocol's ASGI application: no framework stands between the server and the rooms."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from flyball.core.errors import FlyballError, InvalidInputError
+from flyball.server.asgi import Receive, Scope, Send
+from flyball.server.mlflow.answers import Answer, StreamedAnswer, as_answer, encode
+from flyball.server.mlflow.areas import ROUTES
+from flyball.server.mlflow.errors import UNEXPECTED, refuse
+from flyball.server.mlflow.requests import DisconnectedError, Request
+from flyball.server.mlflow.routing import Kind, Route, Router, Work
+from flyball.server.problems import BodyTooLargeError
+from flyball.workspace.home import Home
+
+_PREFIXES = ("/api/", "/ajax-api/", "/get-artifact", "/v1/traces", "/version", "/model-versions/get-artifact")
+_READERS = 4
+_log = logging.getLogger("flyball.mlflow")
+
+
+def serves(path: str) -> bool:
+    """Tell whether a path belongs to the MLflow protocol."""
+    return path.startswith(_PREFIXES)
+
+
+class MlflowApp:
+    """Serves the protocol for one process.
+
+    Args:
+        home: The rooms.
+        routes: By default those of every area.
+    """
+
+    def __init__(self, home: Home, routes: Iterable[Route] = ROUTES) -> None:
+        self._home = home
+        self._router = Router(routes)
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="mlflow-read")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="mlflow-write")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request."""
+        try:
+            answer = await self._answer(scope, receive)
+        except DisconnectedError:
+            return
+        except FlyballError as error:
+            status, refusal = refuse(error)
+            # What is left of a body that was not read would be taken for the next request.
+            headers = [(b"connection", b"close")] if isinstance(error, BodyTooLargeError) else []
+            answer = Answer(encode(refusal), status=status.value, headers=headers)
+        except Exception:  # noqa: BLE001 - the request's edge: one bad request must not end the process
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            answer = Answer(encode(UNEXPECTED), status=500)
+        if isinstance(answer, StreamedAnswer):
+            await _send_stream(send, answer)
+        else:
+            await _send(send, answer)
+
+    def close(self) -> None:
+        """End the threads, once what they do is done."""
+        self._readers.shutdown()
+        self._writer.shutdown()
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer | StreamedAnswer:
+        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        request = Request(
+            scope["method"],
+            raw_path.partition(b"?")[0].decode("latin-1"),
+            scope["query_string"],
+            scope["headers"],
+            receive,
+        )
+        route, request.values = self._router.find(request.method, request.path)
+        if route.kind is Kind.STREAM:
+            return as_answer(await route.handler(self._home, request))
+        request.body = await _read_body(request, route.max_body_bytes)
+        loop = asyncio.get_running_loop()
+        if route.kind is Kind.READ:
+            return await loop.run_in_executor(self._readers, self._read, route, request)
+        work = route.handler(self._home, request)
+        return as_answer(await loop.run_in_executor(self._writer, self._write, work))
+
+    def _read(self, route: Route, request: Request) -> Answer | StreamedAnswer:
+        return as_answer(route.handler(self._home, request))
+
+    def _write(self, work: Work) -> Any:
+        with self._home.db.begin() as tx:
+            return work(tx)
+
+
+async def _read_body(request: Request, limit_bytes: int) -> bytes:
+    if request.method in ("GET", "HEAD"):
+        return b""
+    length = request.header(b"content-length")
+    if length.isdigit() and int(length) > limit_bytes:
+        raise BodyTooLargeError(limit_bytes)
+    chunks = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit_bytes:
+            raise BodyTooLargeError(limit_bytes)
+        chunks.append(chunk)
+    media_type = request.header(b"content-type").partition(";")[0].strip().lower()
+    if chunks and media_type != "application/json":
+        # A page of another site can make a browser send forms and plain text, but not JSON, without being asked.
+        raise InvalidInputError(f"the body's Content-Type must be application/json, but it is {media_type[:100]!r}")
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    headers = [
+        (b"content-type", answer.media_type.encode()),
+        (b"content-length", str(len(answer.body)).encode()),
+        *answer.headers,
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+async def _send_stream(send: Send, answer: StreamedAnswer) -> None:
+    headers = [(b"content-type", answer.media_type.encode()), *answer.headers]
+    if answer.size_bytes is not None:
+        headers.append((b"content-length", str(answer.size_bytes).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    async for chunk in answer.chunks:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,24 @@
+"""A home and the MLflow application over it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flyball.server.mlflow.app import MlflowApp
+from flyball.workspace.home import Home
+from tests.server.mlflow.calls import Calls
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    home = Home(tmp_path, tmp_path / "home", is_durable=False)
+    yield home
+    home.db.close()
+
+
+@pytest.fixture
+def calls(home: Home) -> Iterator[Calls]:
+    app = MlflowApp(home)
+    yield Calls(app)
+    app.close()
