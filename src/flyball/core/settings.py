@@ -24,6 +24,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         host: Where ``flyball up`` listens; only loopback addresses until access control exists.
         port: The control plane's port; inference over HTTP is one above it.
+        grpc_port: Where inference over gRPC listens; 0 means two above ``port``, -1 turns it off.
         workers: Processes that run a pipeline's steps; 0 means one for each core.
         max_body_bytes: A longer request body is refused unread.
         tick_seconds: How often the loop looks for something to do.
@@ -36,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     host: str = "127.0.0.1"
     port: int = 3592
+    grpc_port: int = 0
     workers: int = 0
     max_body_bytes: int = 8_000_000
     tick_seconds: float = 1.0

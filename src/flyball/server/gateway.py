@@ -23,8 +23,13 @@ def main(project: str, home: str, host: str, port: str) -> None:
         workspace.predictions.log,
         workspace.versions_on_demand,
         max_body_bytes=workspace.settings.max_body_bytes,
+        grpc_address=_grpc_address(host, int(port), workspace.settings.grpc_port),
     )
     serve(app, host, int(port) + 1)
+
+
+def _grpc_address(host: str, port: int, grpc_port: int) -> str:
+    return "" if grpc_port < 0 else f"{host}:{grpc_port or port + 2}"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import pytest
 
 from tests.domain.serving.conftest import House
 from tests.server.inference.gateway_process import make_house
+from tests.stories.system import find_free_ports
 
 REPOSITORY = Path(__file__).parents[3]
 REQUEST = {"customer_id": 1, "income": 1000.0, "term": 12}
@@ -38,9 +38,7 @@ class Gateway:
         self.house: House = make_house(root)
         if live is not None:
             self.house.go_live(live)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = find_free_ports()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.server.inference.gateway_process", str(root), str(self.port), flag],
             cwd=REPOSITORY,

@@ -41,7 +41,10 @@ def main(root: str, port: str, flag: str = "") -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
     versions = VersionsOnDemand(house.fleet, house, house)
-    app = InferenceApp(house.plane, house.predictions.log, versions, max_body_bytes=MAX_BODY_BYTES)
+    grpc_address = "" if flag == "full" else f"127.0.0.1:{int(port) + 1}"
+    app = InferenceApp(
+        house.plane, house.predictions.log, versions, max_body_bytes=MAX_BODY_BYTES, grpc_address=grpc_address
+    )
     serve(app, "127.0.0.1", int(port))
 
 

@@ -64,6 +64,7 @@ class InferenceApp:
         log: The process's prediction log; its segments are closed in time, and at the end.
         versions: Finds the versions that callers name.
         max_body_bytes: A longer body is refused unread.
+        grpc_address: Where to listen for gRPC; nowhere when it is empty.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class InferenceApp:
         versions: VersionsOnDemand,
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
+        grpc_address: str = "",
     ) -> None:
         self._plane = plane
         self._prediction_log = log
@@ -81,7 +83,8 @@ class InferenceApp:
         self._is_ready = False
         # One thread of its own: loading a version must not wait behind anything, nor hold up a request.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fleet")
-        self._protocols = Protocols(Asker(plane, self._metrics, versions), self._thread)
+        asker = Asker(plane, self._metrics, versions)
+        self._protocols = Protocols(asker, self._thread, max_body_bytes=max_body_bytes, grpc_address=grpc_address)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -96,6 +99,7 @@ class InferenceApp:
         self._plane.fleet.stop_checking()
         try:
             await loop.run_in_executor(self._thread, self._plane.fleet.refresh)
+            await self._protocols.start()
         except FlyballError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
@@ -106,6 +110,7 @@ class InferenceApp:
         self._is_ready = True
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        await self._protocols.stop()
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -154,7 +159,7 @@ class InferenceApp:
             self._metrics.count_duration(endpoint, monotonic_s() - started_s)
             return reply
         if self._protocols.knows(path):
-            return await self._protocols.answer(scope, receive, self._max_body_bytes, defer)
+            return await self._protocols.answer(scope, receive, defer)
         if path == "/health":
             _require_method(method, path, "GET")
             return self._tell_health()

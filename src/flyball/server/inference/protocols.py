@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from concurrent.futures import Executor
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from flyball.core.errors import FlyballError
+from flyball.core.errors import ConflictError, FlyballError
 from flyball.domain.serving.data_plane import Defer
 from flyball.server.inference.asking import Asker
 from flyball.server.inference.messages import DisconnectedError, Receive, Reply, Request, Scope, compress, read_request
@@ -18,8 +19,12 @@ from flyball.server.problems import (
     status_of,
 )
 
+if TYPE_CHECKING:
+    from flyball.server.inference.oip.grpc import GrpcServer
+
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _log = logging.getLogger("flyball.gateway")
+_GRACE_S = 5.0
 _UNREAD = (BodyTooLargeError, MediaTypeError)
 
 
@@ -40,25 +45,60 @@ class Protocols:
     Args:
         asker: Asks the data plane.
         thread: Where versions that callers name are loaded, so that no other request waits.
+        max_body_bytes: A longer body or message is refused unread.
+        grpc_address: Where to listen for gRPC; nowhere when it is empty.
     """
 
-    def __init__(self, asker: Asker, thread: Executor) -> None:
+    def __init__(self, asker: Asker, thread: Executor, *, max_body_bytes: int, grpc_address: str = "") -> None:
         self._thread = thread
+        self._max_body_bytes = max_body_bytes
+        self._grpc_address = grpc_address
+        self._grpc: GrpcServer | None = None
         self.calls = OpenInference(asker)
         self._oip = OpenInferenceRest(self.calls)
+
+    async def start(self) -> None:
+        """Listen for gRPC, if that is wanted and installed.
+
+        Raises:
+            ConflictError: The address is taken.
+        """
+        if not self._grpc_address:
+            return
+        try:
+            from flyball.server.inference.oip.grpc import GrpcServer
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in ("grpc", "google"):
+                raise
+            _log.info("inference over gRPC is off: pip install 'flyball[grpc]' turns it on")
+            return
+        server = GrpcServer(self.calls, self._thread, max_message_bytes=self._max_body_bytes)
+        try:
+            await server.start(self._grpc_address)
+        except RuntimeError as error:
+            raise ConflictError(
+                f"{self._grpc_address} is taken, so inference over gRPC cannot listen there",
+                hint="Set grpc_port to a free port in flyball.toml, or to -1 to go without gRPC.",
+            ) from error
+        self._grpc = server
+
+    async def stop(self) -> None:
+        """Finish what is under way over gRPC."""
+        if self._grpc is not None:
+            await self._grpc.stop(_GRACE_S)
 
     def knows(self, path: str) -> bool:
         """Tell whether an address belongs to one of the protocols."""
         return path == "/v2" or path.startswith("/v2/")
 
-    async def answer(self, scope: Scope, receive: Receive, max_body_bytes: int, defer: Defer) -> Reply:
+    async def answer(self, scope: Scope, receive: Receive, defer: Defer) -> Reply:
         """Read and answer a request; errors are told as its protocol tells them.
 
         Raises:
             DisconnectedError: The client left.
         """
         try:
-            request = await read_request(scope, receive, max_body_bytes)
+            request = await read_request(scope, receive, self._max_body_bytes)
             return compress(await self._answer(request, defer), request)
         except DisconnectedError:
             raise

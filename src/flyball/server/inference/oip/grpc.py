@@ -1,0 +1,265 @@
+"""The Open Inference Protocol over gRPC, on the event loop of the gateway."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from flyball.core.errors import (
+    BackendUnavailableError,
+    ConflictError,
+    FlyballError,
+    InvalidInputError,
+    NotFoundError,
+    NotPermittedError,
+)
+from flyball.server.inference.oip.inference import InferAnswer, InferRequest, OpenInference
+from flyball.server.inference.oip.tensors import (
+    BYTES,
+    Tensor,
+    TensorError,
+    check_tensor,
+    read_json,
+    read_raw,
+    read_text,
+    write_raw,
+)
+from flyball.server.inference.oip.wire import HEALTH_SERVICE, SERVICE, make_messages
+
+_CODES: dict[type[FlyballError], grpc.StatusCode] = {
+    InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFoundError: grpc.StatusCode.NOT_FOUND,
+    ConflictError: grpc.StatusCode.FAILED_PRECONDITION,
+    NotPermittedError: grpc.StatusCode.PERMISSION_DENIED,
+    BackendUnavailableError: grpc.StatusCode.UNAVAILABLE,
+    FlyballError: grpc.StatusCode.INTERNAL,
+}
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    BYTES: "bytes_contents",
+}
+_SERVING, _NOT_SERVING = 1, 2
+_log = logging.getLogger("flyball.gateway")
+_Call = Callable[[Any], Awaitable[Any]]
+
+
+class GrpcServer:
+    """Listens for the protocol's calls.
+
+    Args:
+        calls: What the protocol can do.
+        thread: Where versions are loaded, so that no other request waits.
+        max_message_bytes: A longer message is refused unread.
+    """
+
+    def __init__(self, calls: OpenInference, thread: Executor, *, max_message_bytes: int) -> None:
+        self._calls = calls
+        self._thread = thread
+        self._messages = make_messages()
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 1),
+            ]
+        )
+        self._server.add_generic_rpc_handlers((self._list_handlers(), self._list_health_handlers()))
+
+    async def start(self, address: str) -> int:
+        """Listen at an address and return its port; raises `RuntimeError` when it is taken."""
+        port = int(self._server.add_insecure_port(address))
+        await self._server.start()
+        return port
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more calls and finish those under way."""
+        await self._server.stop(grace_s)
+
+    def _list_handlers(self) -> grpc.GenericRpcHandler:
+        # The bytes are decoded inside the call: gRPC itself would call what it cannot decode the server's fault.
+        unary: dict[str, tuple[str, _Call]] = {
+            "ServerLive": ("ServerLiveRequest", self._tell_live),
+            "ServerReady": ("ServerReadyRequest", self._tell_ready),
+            "ModelReady": ("ModelReadyRequest", self._tell_model_ready),
+            "ServerMetadata": ("ServerMetadataRequest", self._describe_server),
+            "ModelMetadata": ("ModelMetadataRequest", self._describe_model),
+            "ModelInfer": ("ModelInferRequest", self._infer),
+            "RepositoryIndex": ("RepositoryIndexRequest", self._list_repository),
+            "RepositoryModelLoad": ("RepositoryModelRequest", self._load),
+            "RepositoryModelUnload": ("RepositoryModelRequest", self._unload),
+        }
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(self._make_handler(name, request, call))
+            for name, (request, call) in unary.items()
+        }
+        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._stream)
+        return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+    def _list_health_handlers(self) -> grpc.GenericRpcHandler:
+        handler = grpc.unary_unary_rpc_method_handler(
+            self._make_handler("Check", "HealthCheckRequest", self._check_health)
+        )
+        return grpc.method_handlers_generic_handler(HEALTH_SERVICE, {"Check": handler})
+
+    def _make_handler(self, name: str, request: str, call: _Call) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        decode = self._messages[request].FromString
+
+        async def handle(data: bytes, context: Any) -> bytes:
+            try:
+                answer = await call(decode(data))
+                return bytes(answer.SerializeToString())
+            except DecodeError:
+                code, told = grpc.StatusCode.INVALID_ARGUMENT, f"the message is no {request}"
+            except FlyballError as error:
+                code, told = _code_of(error), _tell(error)
+            except Exception:  # noqa: BLE001 - the request's edge: one bad request must not end the process
+                _log.exception("%s failed", name)
+                code, told = grpc.StatusCode.INTERNAL, "something went wrong inside Flyball; its log has the reason"
+            await context.abort(code, told)
+            raise AssertionError  # abort raises
+
+        return handle
+
+    async def _stream(self, requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
+        """Answer each request of a stream; one that is refused does not end the others."""
+        decode, wrap = self._messages["ModelInferRequest"].FromString, self._messages["ModelStreamInferResponse"]
+        async for data in requests:
+            try:
+                answer = wrap(infer_response=await self._infer(decode(data)))
+            except DecodeError:
+                answer = wrap(error_message="the message is no ModelInferRequest")
+            except FlyballError as error:
+                answer = wrap(error_message=_tell(error))
+            except Exception:  # noqa: BLE001 - the request's edge: one bad request must not end the process
+                _log.exception("ModelStreamInfer failed")
+                answer = wrap(error_message="something went wrong inside Flyball; its log has the reason")
+            yield answer.SerializeToString()
+
+    async def _tell_live(self, _request: Any) -> Any:
+        return self._messages["ServerLiveResponse"](live=True)
+
+    async def _tell_ready(self, _request: Any) -> Any:
+        return self._messages["ServerReadyResponse"](ready=self._calls.is_ready())
+
+    async def _check_health(self, request: Any) -> Any:
+        if request.service not in ("", SERVICE):
+            raise NotFoundError(f"no service is named {request.service[:100]!r}")
+        status = _SERVING if self._calls.is_ready() else _NOT_SERVING
+        return self._messages["HealthCheckResponse"](status=status)
+
+    async def _tell_model_ready(self, request: Any) -> Any:
+        return self._messages["ModelReadyResponse"](ready=self._calls.is_model_ready(request.name, request.version))
+
+    async def _describe_server(self, _request: Any) -> Any:
+        return self._messages["ServerMetadataResponse"](**self._calls.describe_server())
+
+    async def _describe_model(self, request: Any) -> Any:
+        await self._load_named(request.name, request.version)
+        return self._messages["ModelMetadataResponse"](**self._calls.describe_model(request.name, request.version))
+
+    async def _list_repository(self, request: Any) -> Any:
+        found = await self._in_thread(lambda: self._calls.list_repository(only_ready=request.ready))
+        return self._messages["RepositoryIndexResponse"](models=found)
+
+    async def _load(self, request: Any) -> Any:
+        return await self._change(request, self._calls.load)
+
+    async def _unload(self, request: Any) -> Any:
+        return await self._change(request, self._calls.unload)
+
+    async def _change(self, request: Any, change: Callable[[str, str], None]) -> Any:
+        model = request.model_name or request.repository_name
+        choice = request.parameters.get("version")
+        version = str(choice.string_param or choice.int64_param or "") if choice is not None else ""
+        await self._in_thread(lambda: change(model, version))
+        return self._messages["RepositoryModelResponse"](model_name=model, is_done=True)
+
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _load_named(self, model: str, version: str) -> None:
+        if self._calls.needs_loading(model, version):
+            await self._in_thread(lambda: self._calls.load(model, version))
+
+    async def _infer(self, request: Any) -> Any:
+        await self._load_named(request.model_name, request.model_version)
+        answer = self._calls.infer(
+            InferRequest(
+                model=request.model_name,
+                version=request.model_version,
+                id=request.id,
+                inputs=_read_inputs(request),
+                outputs=[output.name for output in request.outputs],
+            ),
+            _soon,
+        )
+        return self._write(answer, is_raw=bool(request.raw_input_contents))
+
+    def _write(self, answer: InferAnswer, *, is_raw: bool) -> Any:
+        response = self._messages["ModelInferResponse"](
+            model_name=answer.model, model_version=answer.version, id=answer.id
+        )
+        for tensor in answer.outputs:
+            output = response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+            if is_raw:
+                response.raw_output_contents.append(write_raw(tensor))
+                continue
+            values = tensor.to_list()
+            if tensor.datatype == BYTES:
+                values = [str(value).encode() for value in values]
+            getattr(output.contents, _CONTENTS[tensor.datatype]).extend(values)
+        return response
+
+
+def _soon(work: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(work)
+
+
+def _read_inputs(request: Any) -> list[Tensor]:
+    raw = request.raw_input_contents
+    if not raw:
+        return [_read_contents(tensor) for tensor in request.inputs]
+    if len(raw) != len(request.inputs):
+        raise TensorError(f"there are {len(request.inputs)} inputs, but {len(raw)} raw_input_contents")
+    if any(tensor.HasField("contents") for tensor in request.inputs):
+        raise TensorError("an input has contents beside raw_input_contents")
+    return [
+        read_raw(tensor.name, tensor.datatype, tensor.shape, data)
+        for tensor, data in zip(request.inputs, raw, strict=True)
+    ]
+
+
+def _read_contents(tensor: Any) -> Tensor:
+    check_tensor(tensor.name, tensor.datatype, tensor.shape)
+    place = _CONTENTS.get(tensor.datatype)
+    if place is None:
+        raise TensorError(f"input {tensor.name!r} is {tensor.datatype}, which is sent in raw_input_contents")
+    filled = [field.name for field, _ in tensor.contents.ListFields()]
+    if filled not in ([], [place]):
+        raise TensorError(f"input {tensor.name!r} is {tensor.datatype}, so it must fill {place}, not {filled[0]}")
+    values = list(getattr(tensor.contents, place))
+    if tensor.datatype == BYTES:
+        values = [read_text(tensor.name, value) for value in values]
+    return read_json(tensor.name, tensor.datatype, tensor.shape, values)
+
+
+def _code_of(error: FlyballError) -> grpc.StatusCode:
+    return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
+
+
+def _tell(error: FlyballError) -> str:
+    return f"{error.message} ({error.hint})" if error.hint else error.message
