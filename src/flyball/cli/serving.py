@@ -9,6 +9,7 @@ from flyball.cli.running import ask, find_running
 from flyball.core.encoding import from_json
 from flyball.core.errors import InvalidInputError
 from flyball.core.settings import load_settings
+from flyball.server.ports import find_grpc_port
 from flyball.server.up import Up
 
 
@@ -33,13 +34,17 @@ def up(place: Place, host: str | None, port: int | None) -> None:
     def tell(line: str) -> None:
         click.echo(line, err=True)
 
+    grpc_port = find_grpc_port(settings.port, settings.grpc_port)
     base = f"http://{settings.host}"
     greeting = [
         f"API          {base}:{settings.port}          (GET /health, /status, /events)",
         *(f"predictions  {base}:{settings.port + 1}/predict/{name}" for name in endpoints),
+        f"protocols    {base}:{settings.port + 1}/          (Open Inference, KServe, MLflow; /openapi.json, /metrics)",
+        *([f"gRPC         {settings.host}:{grpc_port}"] if grpc_port else []),
         "Ctrl-C stops everything.",
     ]
-    system = Up(place.project, place.home, settings.host, settings.port, tell, greeting)
+    further_ports = [grpc_port] if grpc_port else []
+    system = Up(place.project, place.home, settings.host, settings.port, tell, greeting, further_ports)
     system.run()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from flyball.server.inference.app import InferenceApp
 from flyball.server.inference.run import serve
 from flyball.server.lifeline import when_supervisor_ends
+from flyball.server.ports import find_grpc_port
 from flyball.workspace.workspace import Workspace
 
 
@@ -18,18 +19,15 @@ def main(project: str, home: str, host: str, port: str) -> None:
     when_supervisor_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
     workspace = Workspace(Path(project), Path(home))
     workspace.fleet.refresh()
+    grpc_port = find_grpc_port(int(port), workspace.settings.grpc_port)
     app = InferenceApp(
         workspace.data_plane,
         workspace.predictions.log,
         workspace.versions_on_demand,
         max_body_bytes=workspace.settings.max_body_bytes,
-        grpc_address=_grpc_address(host, int(port), workspace.settings.grpc_port),
+        grpc_address=f"{host}:{grpc_port}" if grpc_port else "",
     )
     serve(app, host, int(port) + 1)
-
-
-def _grpc_address(host: str, port: int, grpc_port: int) -> str:
-    return "" if grpc_port < 0 else f"{host}:{grpc_port or port + 2}"
 
 
 if __name__ == "__main__":

@@ -47,13 +47,21 @@ class Up:
         port: The control plane's port; inference is at ``port + 1``.
         tell: Receives one line for a person at a time.
         greeting: Lines to tell once it is certain that everything can start.
+        further_ports: Ports besides those two that must be free.
 
     Raises:
         NotPermittedError: The host is reachable from elsewhere; there is no access control yet.
     """
 
     def __init__(
-        self, project: Path, home: Path, host: str, port: int, tell: Callable[[str], None], greeting: Sequence[str] = ()
+        self,
+        project: Path,
+        home: Path,
+        host: str,
+        port: int,
+        tell: Callable[[str], None],
+        greeting: Sequence[str] = (),
+        further_ports: Sequence[int] = (),
     ) -> None:
         _refuse_outside_loopback(host)
         self._project = project
@@ -62,6 +70,7 @@ class Up:
         self._port = port
         self._tell = tell
         self._greeting = greeting
+        self._further_ports = further_ports
         self._children: dict[str, Child] = {}
         self._is_stopping = False
 
@@ -78,7 +87,7 @@ class Up:
             held_message=f"another flyball up runs on the home {str(self._home)!r}",
             hint="Stop that one first, or choose another home with --home.",
         ):
-            for port in (self._port, self._port + 1):
+            for port in (self._port, self._port + 1, *self._further_ports):
                 _wait_for_port(self._host, port)
             (self._home / HEARTBEAT).unlink(missing_ok=True)
             write_bytes(self._home / "up.json", msgspec.json.encode(self._address()))
