@@ -109,6 +109,14 @@ class Asker:
         """All endpoints as they answer now."""
         return self.plane.fleet.lines
 
+    def line(self, endpoint: str) -> Line:
+        """Return an endpoint as it answers now.
+
+        Raises:
+            UnknownNameError: There is no such endpoint.
+        """
+        return self.plane.fleet.line(endpoint)
+
     def is_ready(self) -> bool:
         """Tell whether every endpoint that has a live version can answer."""
         # No version yet is a state of every new project; a live one that cannot answer is not.

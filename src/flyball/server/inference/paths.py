@@ -1,7 +1,19 @@
-"""Refusals that every protocol over HTTP shares."""
+"""Refusals that the protocols over HTTP share."""
 
-from flyball.server.inference.messages import Request
-from flyball.server.problems import MethodNotAllowedError, PathUnknownError
+import msgspec
+
+from flyball.core.errors import FlyballError
+from flyball.server.inference.messages import Reply, Request
+from flyball.server.problems import (
+    BodyTooLargeError,
+    MediaTypeError,
+    MethodNotAllowedError,
+    PathUnknownError,
+    status_of,
+)
+
+_UNREAD = (BodyTooLargeError, MediaTypeError)
+_encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def require_method(request: Request, method: str) -> None:
@@ -13,3 +25,15 @@ def require_method(request: Request, method: str) -> None:
 def unknown_path(request: Request, known: str) -> PathUnknownError:
     """Return the error of an address where nothing is."""
     return PathUnknownError(request.path, known)
+
+
+def refuse_plainly(error: FlyballError) -> Reply:
+    """Return ``{"error": text}``, as the Open Inference Protocol and KServe tell errors."""
+    text = f"{error.message} ({error.hint})" if error.hint else error.message
+    return Reply(status_for_clients(error), _encode({"error": text}), is_last=isinstance(error, _UNREAD))
+
+
+def status_for_clients(error: FlyballError) -> int:
+    """Return the status of an error: what our own protocol calls unprocessable is a bad request elsewhere."""
+    status = status_of(error).value
+    return 400 if status == 422 else status

@@ -2,30 +2,41 @@
 
 import asyncio
 import logging
+import typing
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from flyball.core.errors import ConflictError, FlyballError
 from flyball.domain.serving.data_plane import Defer
 from flyball.server.inference.asking import Asker
+from flyball.server.inference.kserve_v1 import KserveV1
 from flyball.server.inference.messages import DisconnectedError, Receive, Reply, Request, Scope, compress, read_request
+from flyball.server.inference.mlflow_scoring import MlflowScoring
 from flyball.server.inference.oip.inference import OpenInference
 from flyball.server.inference.oip.rest import OpenInferenceRest
-from flyball.server.problems import (
-    BodyTooLargeError,
-    MediaTypeError,
-    status_of,
-)
+from flyball.server.inference.seldon_v1 import SeldonV1
 
 if TYPE_CHECKING:
     from flyball.server.inference.oip.grpc import GrpcServer
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode
 _log = logging.getLogger("flyball.gateway")
 _GRACE_S = 5.0
-_UNREAD = (BodyTooLargeError, MediaTypeError)
+
+
+class Protocol(typing.Protocol):
+    """One protocol over HTTP."""
+
+    def knows(self, path: str) -> bool:
+        """Tell whether an address belongs to it."""
+        ...
+
+    def answer(self, request: Request, defer: Defer) -> Reply:
+        """Answer a request; raises `FlyballError` for what is refused."""
+        ...
+
+    def refuse(self, error: FlyballError) -> Reply:
+        """Tell an error as this protocol's clients expect it."""
+        ...
 
 
 class UnexpectedError(FlyballError):
@@ -56,6 +67,7 @@ class Protocols:
         self._grpc: GrpcServer | None = None
         self.calls = OpenInference(asker)
         self._oip = OpenInferenceRest(self.calls)
+        self._protocols: tuple[Protocol, ...] = (self._oip, MlflowScoring(asker), KserveV1(asker), SeldonV1(asker))
 
     async def start(self) -> None:
         """Listen for gRPC, if that is wanted and installed.
@@ -89,7 +101,10 @@ class Protocols:
 
     def knows(self, path: str) -> bool:
         """Tell whether an address belongs to one of the protocols."""
-        return path == "/v2" or path.startswith("/v2/")
+        return self._find(path) is not None
+
+    def _find(self, path: str) -> Protocol | None:
+        return next((protocol for protocol in self._protocols if protocol.knows(path)), None)
 
     async def answer(self, scope: Scope, receive: Receive, defer: Defer) -> Reply:
         """Read and answer a request; errors are told as its protocol tells them.
@@ -97,39 +112,24 @@ class Protocols:
         Raises:
             DisconnectedError: The client left.
         """
+        protocol = self._find(scope["path"]) or self._oip
         try:
             request = await read_request(scope, receive, self._max_body_bytes)
-            return compress(await self._answer(request, defer), request)
+            return compress(await self._answer(protocol, request, defer), request)
         except DisconnectedError:
             raise
         except FlyballError as error:
-            return self.refuse(scope["path"], error)
+            return protocol.refuse(error)
         except Exception:  # noqa: BLE001 - the request's edge: one bad request must not end the process
             _log.exception("%s %s failed", scope["method"], scope["path"])
-            return self.refuse(scope["path"], UnexpectedError())
+            return protocol.refuse(UnexpectedError())
 
-    async def _answer(self, request: Request, defer: Defer) -> Reply:
+    async def _answer(self, protocol: Protocol, request: Request, defer: Defer) -> Reply:
         loop = asyncio.get_running_loop()
         match request.path.split("/"):
             case ["", "v2", "repository", *_]:
-                return await loop.run_in_executor(self._thread, self._oip.answer, request, defer)
+                return await loop.run_in_executor(self._thread, protocol.answer, request, defer)
             case ["", "v2", "models", model, "versions", version, *rest] if rest != ["ready"]:
                 if self.calls.needs_loading(model, version):
                     await loop.run_in_executor(self._thread, self.calls.load, model, version)
-        return self._oip.answer(request, defer)
-
-    def refuse(self, path: str, error: FlyballError) -> Reply:
-        """Return the reply of an error as the protocol of a path tells it."""
-        return refuse_plainly(error)
-
-
-def refuse_plainly(error: FlyballError) -> Reply:
-    """Return ``{"error": text}``, as the Open Inference Protocol and KServe tell errors."""
-    text = f"{error.message} ({error.hint})" if error.hint else error.message
-    return Reply(status_for_clients(error), _encode({"error": text}), is_last=isinstance(error, _UNREAD))
-
-
-def status_for_clients(error: FlyballError) -> int:
-    """Return the status of an error: what our own protocol calls unprocessable is a bad request elsewhere."""
-    status = status_of(error).value
-    return 400 if status == 422 else status
+        return protocol.answer(request, defer)

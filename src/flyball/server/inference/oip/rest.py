@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import msgspec
 
-from flyball.core.errors import InvalidInputError
+from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.domain.serving.data_plane import Defer
 from flyball.server.inference.messages import Reply, Request
 from flyball.server.inference.oip.inference import InferAnswer, InferRequest, OpenInference
 from flyball.server.inference.oip.tensors import Tensor, TensorError, read_json, read_raw, write_raw
-from flyball.server.inference.paths import require_method, unknown_path
+from flyball.server.inference.paths import refuse_plainly, require_method, unknown_path
 from flyball.server.problems import BodyUnreadableError
 
 _HEADER = b"inference-header-content-length"
@@ -55,6 +55,14 @@ class OpenInferenceRest:
 
     def __init__(self, calls: OpenInference) -> None:
         self._calls = calls
+
+    def knows(self, path: str) -> bool:
+        """Tell whether an address belongs to this protocol."""
+        return path == "/v2" or path.startswith("/v2/")
+
+    def refuse(self, error: FlyballError) -> Reply:
+        """Return ``{"error": text}``."""
+        return refuse_plainly(error)
 
     def answer(self, request: Request, defer: Defer) -> Reply:
         """Answer a request; raises `FlyballError` for what is refused."""
