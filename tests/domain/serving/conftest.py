@@ -82,6 +82,7 @@ def make_version(
         Field(name="applied_at", dtype="datetime"),
     ]
     names = ("income", "term", "late", "burden")
+    rules = flatten(expectations or (column("income").between(0, 1e6),), of="applications")
     return LoadedVersion(
         ref=ref,
         predictor=FakePredictor(output),
@@ -93,7 +94,9 @@ def make_version(
             classes=classes,
         ),
         request=RequestSchema(Schema(tuple(fields)), optional=["applied_at"]),
-        check_row=compile_row(flatten(expectations or (column("income").between(0, 1e6),), of="applications")),
+        check_row=compile_row(rules),
+        rules=tuple(rules),
+        example={"income": 1234.5, "term": 24},
         entity=("customer_id",),
         time="applied_at",
         views=(ViewRef("payments", "v1", timedelta(days=1), ("customer_id",)),),

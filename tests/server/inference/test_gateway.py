@@ -110,7 +110,8 @@ def test_only_json_is_read(gateway: Gateway, headers: Any, status: int) -> None:
     [
         ("GET", "/predict/credit", 405, "Use POST"),
         ("POST", "/health", 405, "Use GET"),
-        ("GET", "/", 404, "POST /predict/ENDPOINT"),
+        ("POST", "/", 405, "Use GET"),
+        ("GET", "/nothing", 404, "POST /predict/ENDPOINT"),
         ("POST", "/predict/", 404, "POST /predict/ENDPOINT"),
         ("POST", "/predict/credti", 404, "did you mean 'credit'"),
         ("POST", "/predict/../etc/passwd", 404, ""),

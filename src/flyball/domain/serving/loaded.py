@@ -1,7 +1,7 @@
 """A model version in memory, ready to answer, and who brings it there."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ import polars as pl
 from flyball.core.errors import NotFoundError
 from flyball.domain.data.requests import RequestSchema
 from flyball.domain.data.row_checks import RowCheck, compile_row
+from flyball.domain.data.rules import Rule
 from flyball.domain.data.schemas import Field
 from flyball.domain.data.tables import Table
 from flyball.domain.features.labels import LabelRule
@@ -37,6 +38,8 @@ class LoadedVersion(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         views: Stored features that it uses.
         request_features: Functions that compute features from the request alone.
         profile: The distributions that its live traffic is compared with, if it has one.
+        rules: The expectations behind ``check_row``.
+        example: A row of the reference sample: the values of those fields that are features too.
     """
 
     ref: str
@@ -50,6 +53,8 @@ class LoadedVersion(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     views: tuple[ViewRef, ...] = ()
     request_features: tuple[RequestFeatures, ...] = ()
     profile: Any = None
+    rules: tuple[Rule, ...] = ()
+    example: dict[str, Any] = {}
 
     @cached_property
     def field_types(self) -> pl.Schema:
@@ -129,13 +134,14 @@ def load_package(
             hint="Train the model again with: flyball run PIPELINE",
         )
     entity, key = _find_keys(plan, spine)
+    rules = package.expectations
     optional = [plan.time] if plan.time else []
     return LoadedVersion(
         ref=ref,
         predictor=package.load_predictor(runtimes),
         signature=package.signature,
         request=RequestSchema(plan.request, optional=optional),
-        check_row=compile_row(package.expectations, plan.request.names),
+        check_row=compile_row(rules, plan.request.names),
         entity=entity,
         key=key,
         time=plan.time if plan.time in plan.request.names else None,
@@ -147,7 +153,18 @@ def load_package(
         ),
         request_features=tuple(functions[name] for name in plan.request_features),
         profile=package.profile,
+        rules=tuple(rules),
+        example=_find_example(package, plan),
     )
+
+
+def _find_example(package: Package, plan: FeaturePlan) -> dict[str, Any]:
+    """Return the reference's first row that lacks nothing, as far as requests have its columns."""
+    reference = package.reference()
+    known = reference.select(name for name in plan.request.names if name in reference.columns)
+    whole = known.drop_nulls()
+    row = next((whole if whole.height else known).head(1).iter_rows(named=True), {})
+    return {name: value.isoformat() if isinstance(value, date) else value for name, value in row.items()}
 
 
 def _find_keys(plan: FeaturePlan, spine: Table | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

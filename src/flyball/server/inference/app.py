@@ -30,6 +30,7 @@ from flyball.server.inference.messages import (
     Reply,
     Scope,
     Send,
+    allow_header,
     read_body,
 )
 from flyball.server.inference.metrics import GatewayMetrics
@@ -48,7 +49,7 @@ from flyball.server.problems import (
 MAX_BODY_BYTES = 8_000_000
 MAX_ROWS = 10_000
 _PREDICT = "/predict/"
-_ADDRESSES = "POST /predict/ENDPOINT, GET /health and GET /metrics"
+_ADDRESSES = "POST /predict/ENDPOINT, GET /health and GET /metrics; GET / lists all"
 _REFRESH_EVERY_S = 0.1
 _ROTATE_EVERY_S = 1.0
 _log = logging.getLogger("flyball.gateway")
@@ -258,7 +259,7 @@ def _require_method(method: str, path: str, allowed: str) -> None:
 def _refuse(error: FlyballError, **more: Any) -> Reply:
     problem = make_problem(error, **more)
     is_last = isinstance(error, BodyTooLargeError | MediaTypeError | MethodNotAllowedError | PathUnknownError)
-    return Reply(problem["status"], _encode(problem), MEDIA_TYPE, is_last)
+    return Reply(problem["status"], _encode(problem), MEDIA_TYPE, is_last, allow_header(error))
 
 
 async def _send(send: Send, reply: Reply) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from flyball.server.problems import BodyTooLargeError, BodyUnreadableError, MediaTypeError
+from flyball.core.errors import FlyballError
+from flyball.server.problems import BodyTooLargeError, BodyUnreadableError, MediaTypeError, MethodNotAllowedError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -59,6 +60,13 @@ class Request(msgspec.Struct, frozen=True):
     def media_type(self) -> str:
         """The body's media type without its parameters; empty when it was not said."""
         return self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+
+
+def allow_header(error: FlyballError) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the header that a refused method must be answered with; none for other errors."""
+    if not isinstance(error, MethodNotAllowedError):
+        return ()
+    return ((b"allow", b"GET, HEAD" if error.allowed == "GET" else error.allowed.encode()),)
 
 
 class DisconnectedError(Exception):

@@ -17,8 +17,8 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def require_method(request: Request, method: str) -> None:
-    """Raise `MethodNotAllowedError` unless a request has that method."""
-    if request.method != method:
+    """Raise `MethodNotAllowedError` unless a request has that method; HEAD is a GET without the body."""
+    if request.method != method and (request.method, method) != ("HEAD", "GET"):
         raise MethodNotAllowedError(request.method, request.path, method)
 
 

@@ -6,11 +6,23 @@ import typing
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from flyball.core.errors import ConflictError, FlyballError
 from flyball.domain.serving.data_plane import Defer
 from flyball.server.inference.asking import Asker
 from flyball.server.inference.kserve_v1 import KserveV1
-from flyball.server.inference.messages import DisconnectedError, Receive, Reply, Request, Scope, compress, read_request
+from flyball.server.inference.listing import Listing
+from flyball.server.inference.messages import (
+    DisconnectedError,
+    Receive,
+    Reply,
+    Request,
+    Scope,
+    allow_header,
+    compress,
+    read_request,
+)
 from flyball.server.inference.mlflow_scoring import MlflowScoring
 from flyball.server.inference.oip.inference import OpenInference
 from flyball.server.inference.oip.rest import OpenInferenceRest
@@ -67,7 +79,13 @@ class Protocols:
         self._grpc: GrpcServer | None = None
         self.calls = OpenInference(asker)
         self._oip = OpenInferenceRest(self.calls)
-        self._protocols: tuple[Protocol, ...] = (self._oip, MlflowScoring(asker), KserveV1(asker), SeldonV1(asker))
+        self._protocols: tuple[Protocol, ...] = (
+            self._oip,
+            MlflowScoring(asker),
+            KserveV1(asker),
+            SeldonV1(asker),
+            Listing(asker, grpc_address),
+        )
 
     async def start(self) -> None:
         """Listen for gRPC, if that is wanted and installed.
@@ -119,7 +137,8 @@ class Protocols:
         except DisconnectedError:
             raise
         except FlyballError as error:
-            return protocol.refuse(error)
+            reply = protocol.refuse(error)
+            return msgspec.structs.replace(reply, headers=(*reply.headers, *allow_header(error)))
         except Exception:  # noqa: BLE001 - the request's edge: one bad request must not end the process
             _log.exception("%s %s failed", scope["method"], scope["path"])
             return protocol.refuse(UnexpectedError())

@@ -103,7 +103,7 @@ class OpenInferenceRest:
         content = read_object(request.body) if request.body else {}
         match rest:
             case ["index"]:
-                return Reply(200, _encode(self._calls.list_repository(only_ready=content.get("ready") is True)))
+                return Reply(200, _encode(self._calls.list_repository(only_ready=_flag(content, "ready"))))
             case ["models", model, "load"]:
                 self._calls.load(model, version_parameter(content))
                 return Reply(200, b"{}")
