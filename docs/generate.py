@@ -24,7 +24,7 @@ from flyball.domain.data.rules import Rule
 REFERENCE = Path(__file__).parent / "reference"
 _SECTIONS = ("Args:", "Returns:", "Raises:", "Attributes:", "Yields:")
 PARTS = {
-    "Data": ["Entity", "Table", "column", "rows_at_least", "rows_at_most"],
+    "Data": ["Entity", "Table", "column", "expression", "unique_together", "rows_at_least", "rows_at_most"],
     "Features": ["features", "request_features", "training_set", "split", "TrainingSet"],
     "Pipelines": ["step", "pipeline", "candidate"],
     "Runs of a program's own": ["run", "log_metric", "log_artifact", "set_tag"],

@@ -10,8 +10,10 @@ from flyball.version import __version__
 
 if TYPE_CHECKING:
     from flyball.domain.data.expectations import column as column
+    from flyball.domain.data.expectations import expression as expression
     from flyball.domain.data.expectations import rows_at_least as rows_at_least
     from flyball.domain.data.expectations import rows_at_most as rows_at_most
+    from flyball.domain.data.expectations import unique_together as unique_together
     from flyball.domain.data.tables import Entity as Entity
     from flyball.domain.data.tables import Table as Table
     from flyball.domain.features.training_sets import TrainingSet as TrainingSet
@@ -56,6 +58,7 @@ _HOMES = {
     "drift": "domain.monitoring.monitors",
     "drifted": "domain.loop.triggers",
     "every": "domain.loop.triggers",
+    "expression": "domain.data.expectations",
     "features": "domain.features.views",
     "latency": "domain.registry.gates",
     "log_artifact": "domain.tracking.logging",
@@ -79,6 +82,7 @@ _HOMES = {
     "split": "domain.features.training_sets",
     "step": "domain.pipelines.steps",
     "training_set": "domain.features.training_sets",
+    "unique_together": "domain.data.expectations",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

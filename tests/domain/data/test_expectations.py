@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyball.core.errors import InvalidInputError
+from flyball.domain.data.broken_rows import to_rust
 from flyball.domain.data.expectations import ColumnRules, column, flatten, rows_at_least, rows_at_most
 from flyball.domain.data.reports import ExpectationsFailedError, Report
 from flyball.domain.data.row_checks import compile_row
 from flyball.domain.data.rules import Rule, decode_rules, encode_rules, rule_name
-from flyball.domain.data.table_checks import compile_table, rows_to_keep, to_rust
+from flyball.domain.data.table_checks import compile_table, rows_to_keep
 from flyball.domain.data.tables import Table
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from flyball.core.errors import InvalidInputError
-from flyball.domain.data.rules import Rule, Severity
+from flyball.domain.data.row_rules import Severity
+from flyball.domain.data.rules import Rule
 
 
 class Violation(msgspec.Struct, frozen=True, kw_only=True):

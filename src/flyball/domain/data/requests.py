@@ -7,8 +7,8 @@ from typing import Any
 
 from flyball.domain.data.reports import Violation
 from flyball.domain.data.row_checks import is_instant
-from flyball.domain.data.rules import format_value, plain_value
 from flyball.domain.data.schemas import DType, Field, Schema, article
+from flyball.domain.data.wording import format_value, plain_value
 
 _Problem = tuple[str, str]
 _GREATEST_INT = 2**63

@@ -7,65 +7,102 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from flyball.core.errors import InvalidInputError
+from flyball.domain.data.comparisons import compare_values
+from flyball.domain.data.polars_expressions import compile_expression, describe_row
 from flyball.domain.data.reports import Violation
-from flyball.domain.data.rules import (
-    ROW_RULES,
+from flyball.domain.data.row_rules import (
     AtLeast,
     AtMost,
     Between,
+    Compare,
+    Expression,
     IsIn,
     Limit,
     Matches,
     NotNull,
     OfType,
-    RowRule,
+)
+from flyball.domain.data.rules import (
+    VALUE_RULES,
     Rule,
+    ValueRule,
+    columns_of,
     describe_violation,
-    plain_value,
+    is_of_rows,
     rule_name,
 )
-from flyball.domain.data.schemas import DType, read_instant
+from flyball.domain.data.schemas import DType, Schema, read_instant
+from flyball.domain.data.wording import plain_value
 
 Test = Callable[[Any], bool]
+RowTest = Callable[[Mapping[str, Any]], bool]
 RowCheck = Callable[[Mapping[str, Any]], list[Violation]]
 
 
-def compile_row(rules: Sequence[Rule], fields: Iterable[str] | None = None) -> RowCheck:
+def compile_row(
+    rules: Sequence[Rule], fields: Iterable[str] | None = None, *, schema: Schema | None = None
+) -> RowCheck:
     """Make the check of one row.
 
     Args:
         rules: Expectations. Those that only a table can decide (unique, numbers of rows) are left out.
         fields: The fields that a request carries; rules about other columns, such as the label, are left out.
+        schema: The types of the fields, for Polars expressions; told by each row's values without it.
 
     Returns:
         A function from a row to its violations, in declared order; an absent field is null. Safe in several threads.
     """
     carried = None if fields is None else set(fields)
+    judged = [rule for rule in rules if is_of_rows(rule) and (carried is None or carried.issuperset(columns_of(rule)))]
     tests: list[tuple[str, Test, Rule]] = [
-        (rule.column, compile_rule(rule), rule)
-        for rule in rules
-        if isinstance(rule, ROW_RULES) and (carried is None or rule.column in carried)
+        (rule.column, compile_rule(rule), rule) for rule in judged if isinstance(rule, VALUE_RULES)
     ]
+    wide = [_compile_wide(rule, schema) for rule in judged if isinstance(rule, Compare | Expression)]
+    place = {id(rule): number for number, rule in enumerate(judged)}
 
     def check(row: Mapping[str, Any]) -> list[Violation]:
         get = row.get
         return [make_violation(rule, get(column)) for column, holds, rule in tests if not holds(get(column))]
 
-    return check
+    def check_all(row: Mapping[str, Any]) -> list[Violation]:
+        get = row.get
+        found = [(rule, make_violation(rule, get(column))) for column, holds, rule in tests if not holds(get(column))]
+        found.extend((rule, describe(row)) for rule, holds, describe in wide if not holds(row))
+        return [violation for _, violation in sorted(found, key=lambda pair: place[id(pair[0])])]
+
+    return check_all if wide else check
 
 
-def make_violation(rule: Rule, value: Any) -> Violation:
-    """Return what breaking a rule with a value amounts to."""
+def _compile_wide(
+    rule: Compare | Expression, schema: Schema | None
+) -> tuple[Rule, RowTest, Callable[[Mapping[str, Any]], Violation]]:
+    """Return a rule about several columns, its test of a row, and what says how a row breaks it."""
+    if isinstance(rule, Compare):
+        column, other, compare = rule.column, rule.other, compare_values(rule.comparison)
+        return (
+            rule,
+            lambda row: compare(row.get(column), row.get(other)),
+            lambda row: make_violation(rule, row.get(column), row.get(other)),
+        )
+    return (
+        rule,
+        compile_expression(rule, schema),
+        lambda row: make_violation(rule, describe_row({name: row.get(name) for name in rule.columns})),
+    )
+
+
+def make_violation(rule: Rule, value: Any, other: Any = None) -> Violation:
+    """Return what breaking a rule with a value, and that of another column, amounts to."""
     return Violation(
         column=rule.column,
         rule=rule_name(rule),
         severity=rule.severity,
-        message=describe_violation(rule, value),
+        message=describe_violation(rule, value, other),
         value=plain_value(value),
     )
 
 
-def compile_rule(rule: RowRule) -> Test:
+def compile_rule(rule: ValueRule) -> Test:
     """Return the function that tells whether a value keeps a rule."""
     match rule:
         case NotNull():

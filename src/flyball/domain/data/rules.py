@@ -1,157 +1,45 @@
 """Expectations as values: what each rule demands, in words and in JSON. How they are executed lies elsewhere.
 
 ``table_checks.py`` runs rules over a table, ``row_checks.py`` over one live request. Both take their words from here.
-
-What counts as a violation, in both executions:
-
-* A null violates `NotNull` and nothing else.
-* NaN is a value: it violates every range and every list.
-* A value of another kind than the rule speaks of (text where a number is bounded) violates the rule.
 """
 
-import math
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
-
-from flyball.core.durations import format_instant
 from flyball.core.encoding import from_json, to_json
-from flyball.domain.data.schemas import DType, article
+from flyball.domain.data.row_rules import (
+    AtLeast,
+    AtMost,
+    Between,
+    Compare,
+    Expression,
+    IsIn,
+    Matches,
+    NotNull,
+    OfType,
+)
+from flyball.domain.data.table_rules import (
+    Aggregate,
+    Fresh,
+    Language,
+    Mix,
+    Monotonic,
+    NullShare,
+    References,
+    RowsAtLeast,
+    RowsAtMost,
+    Unique,
+    UniqueTogether,
+)
+from flyball.domain.data.wording import format_value
 
-Severity = Literal["fail", "quarantine", "warn"]
-Limit = int | float | datetime
-_LONGEST_VALUE = 60
-
-
-class ColumnRule(msgspec.Struct, frozen=True, kw_only=True, tag_field="rule"):
-    """What every rule about one column has.
-
-    Attributes:
-        column: The column's name.
-        severity: ``fail`` stops a pipeline and refuses a request, ``quarantine`` leaves the row out, ``warn`` counts.
-    """
-
-    column: str
-    severity: Severity = "fail"
-
-
-class NotNull(ColumnRule, frozen=True, kw_only=True, tag="not_null"):
-    """Every row has a value."""
-
-    @property
-    def demand(self) -> str:
-        """The rule in words, after the column's name."""
-        return "must not be null"
-
-
-class Between(ColumnRule, frozen=True, kw_only=True, tag="between"):
-    """Values lie between two limits, both included."""
-
-    low: Limit
-    high: Limit
-
-    @property
-    def demand(self) -> str:
-        """See `NotNull.demand`."""
-        return f"must be between {format_value(self.low)} and {format_value(self.high)}"
-
-
-class AtLeast(ColumnRule, frozen=True, kw_only=True, tag="at_least"):
-    """Values are not below a limit."""
-
-    limit: Limit
-
-    @property
-    def demand(self) -> str:
-        """See `NotNull.demand`."""
-        return f"must be at least {format_value(self.limit)}"
-
-
-class AtMost(ColumnRule, frozen=True, kw_only=True, tag="at_most"):
-    """Values are not above a limit."""
-
-    limit: Limit
-
-    @property
-    def demand(self) -> str:
-        """See `NotNull.demand`."""
-        return f"must be at most {format_value(self.limit)}"
-
-
-class IsIn(ColumnRule, frozen=True, kw_only=True, tag="is_in"):
-    """Values are among a list; numbers compare by value, and a bool is no number."""
-
-    values: tuple[str | bool | int | float, ...]
-
-    @property
-    def demand(self) -> str:
-        """See `NotNull.demand`."""
-        return f"must be one of {', '.join(format_value(value) for value in self.values)}"
-
-
-class Matches(ColumnRule, frozen=True, kw_only=True, tag="matches"):
-    """The whole of each text matches a regular expression (Python's syntax, ASCII classes)."""
-
-    pattern: str
-
-    @property
-    def demand(self) -> str:
-        """See `NotNull.demand`."""
-        return f"must match {self.pattern}"
-
-
-class Unique(ColumnRule, frozen=True, kw_only=True, tag="unique"):
-    """No value occurs twice; only decidable over a table."""
-
-    @property
-    def demand(self) -> str:
-        """See `NotNull.demand`."""
-        return "must be unique"
-
-
-class OfType(ColumnRule, frozen=True, kw_only=True, tag="of_type"):
-    """Values have a type; an int is also a float, a bool is no int, and a date may be ISO 8601 text."""
-
-    dtype: DType
-
-    @property
-    def demand(self) -> str:
-        """See `NotNull.demand`."""
-        return f"must be {article(self.dtype)}"
-
-
-class RowsAtLeast(msgspec.Struct, frozen=True, kw_only=True, tag_field="rule", tag="rows_at_least"):
-    """The table has at least so many rows."""
-
-    rows: int
-    severity: Severity = "fail"
-    column: str = ""
-
-    @property
-    def demand(self) -> str:
-        """See `NotNull.demand`."""
-        return f"must have at least {self.rows:,} rows"
-
-
-class RowsAtMost(msgspec.Struct, frozen=True, kw_only=True, tag_field="rule", tag="rows_at_most"):
-    """The table has at most so many rows."""
-
-    rows: int
-    severity: Severity = "fail"
-    column: str = ""
-
-    @property
-    def demand(self) -> str:
-        """See `NotNull.demand`."""
-        return f"must have at most {self.rows:,} rows"
-
-
-RowRule = NotNull | Between | AtLeast | AtMost | IsIn | Matches | OfType
-TableRule = Unique | RowsAtLeast | RowsAtMost
+ValueRule = NotNull | Between | AtLeast | AtMost | IsIn | Matches | OfType
+RowRule = ValueRule | Compare | Expression
+Measured = NullShare | Fresh | Aggregate | Mix | Language | RowsAtLeast | RowsAtMost
+TableRule = Unique | UniqueTogether | References | Monotonic | Measured
 Rule = RowRule | TableRule
-ROW_RULES = (NotNull, Between, AtLeast, AtMost, IsIn, Matches, OfType)
+VALUE_RULES = (NotNull, Between, AtLeast, AtMost, IsIn, Matches, OfType)
+MEASURED = (NullShare, Fresh, Aggregate, Mix, Language, RowsAtLeast, RowsAtMost)
 
 
 def rule_name(rule: Rule) -> str:
@@ -159,42 +47,53 @@ def rule_name(rule: Rule) -> str:
     return str(rule.__struct_config__.tag)
 
 
-def describe_violation(rule: Rule, value: Any) -> str:
-    """Say what is wrong, in the same words over a table and over a request."""
-    if isinstance(rule, RowsAtLeast | RowsAtMost):
-        return f"the table {rule.demand}, but has {value:,}"
-    if isinstance(rule, Unique):
-        return f"{rule.column} {rule.demand}, but {format_value(value)} was given more than once"
+def is_of_rows(rule: Rule) -> bool:
+    """Tell whether a single row decides a rule, so that live requests are judged by it, too."""
+    return isinstance(rule, (*VALUE_RULES, Compare)) or (isinstance(rule, Expression) and rule.is_of_rows)
+
+
+def is_measured(rule: Rule) -> bool:
+    """Tell whether a rule says one thing about a table instead of something about each row."""
+    return isinstance(rule, MEASURED) or (isinstance(rule, Expression) and not rule.is_of_rows)
+
+
+def columns_of(rule: Rule) -> tuple[str, ...]:
+    """Return the columns that a rule reads."""
+    match rule:
+        case Expression(columns=columns) | UniqueTogether(columns=columns):
+            return columns
+        case Compare(column=column, other=other):
+            return (column, other)
+        case Monotonic(column=column, by=by):
+            return (column, *by)
+    return (rule.column,) if rule.column else ()
+
+
+def describe_violation(rule: Rule, value: Any, other: Any = None) -> str:
+    """Say what is wrong, in the same words over a table and over a request.
+
+    Args:
+        rule: The broken rule.
+        value: What was given; for rules about a table, what was measured.
+        other: The value of the other column that a rule compares with.
+    """
+    match rule:
+        case RowsAtLeast() | RowsAtMost():
+            return f"the table {rule.demand}, but has {value:,}"
+        case Unique():
+            return f"{rule.column} {rule.demand}, but {format_value(value)} was given more than once"
+        case UniqueTogether():
+            return f"{rule.column} {rule.demand}, but {value} was given more than once"
+        case Expression():
+            return f"{rule.column} {rule.demand}, but it does not" + ("" if value is None else f": {value}")
+        case Compare():
+            return (
+                f"{rule.column} {rule.demand}, but {format_value(value)} was given and {rule.other} is "
+                f"{format_value(other)}"
+            )
+        case NullShare() | Fresh() | Aggregate() | Mix() | Language():
+            return f"{rule.column} {rule.demand}, but {value}"
     return f"{rule.column} {rule.demand}, but {format_value(value)} was given"
-
-
-def format_value(value: Any) -> str:
-    """Write a value as people do: 33 for 33.0, text in quotes, instants in ISO 8601, at most 60 signs."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        if math.isnan(value):
-            return "NaN"
-        if math.isinf(value):
-            return "infinity" if value > 0 else "-infinity"
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
-    if isinstance(value, datetime):
-        return format_instant(value if value.tzinfo else value.replace(tzinfo=UTC))
-    if isinstance(value, date):
-        return value.isoformat()
-    text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
-
-
-def plain_value(value: Any) -> Any:
-    """Return a value as JSON can carry it: what JSON cannot, such as NaN or an instant, is written out."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else format_value(value)
-    if isinstance(value, int):
-        return value if -(2**63) <= value < 2**64 else format_value(value)
-    return value if isinstance(value, str | None) else format_value(value)
 
 
 def decode_rules(data: bytes | str) -> list[Rule]:

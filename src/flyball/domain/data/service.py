@@ -23,8 +23,16 @@ from flyball.domain.data.digests import FileDigests
 from flyball.domain.data.reports import Report
 from flyball.domain.data.rules import Rule, encode_rules, rule_name
 from flyball.domain.data.schemas import Schema
-from flyball.domain.data.snapshots import Content, SchemaChangedError, Snapshot, SnapshotNotFoundError
+from flyball.domain.data.snapshots import (
+    ColumnMissingError,
+    Content,
+    SchemaChangedError,
+    Snapshot,
+    SnapshotNotFoundError,
+)
+from flyball.domain.data.surroundings import Surroundings
 from flyball.domain.data.table_checks import compile_table, rows_to_keep
+from flyball.domain.data.table_rules import Fresh, References
 from flyball.domain.data.tables import Table
 from flyball.domain.journal.service import Journal
 from flyball.storage.blobs import LocalBlobStore
@@ -52,6 +60,7 @@ class DataService:
         self._blobs = blobs
         self._root = root.resolve()
         self._digests = FileDigests(db, blobs)
+        self._declared: dict[str, Table] = {}
 
     def snapshot(
         self,
@@ -79,6 +88,7 @@ class DataService:
             BackendError: A file is cut off or corrupt, or the disk is full.
         """
         name = table.required_name
+        self._declared.update({name: table, **table.referenced})
         source = open_source(table, self._root, self._digests.digest_all)
         declaration = declaration_digest(table, self._root, self._digests.digest)
         content, is_new = self._content(source, declaration, accept_schema_change=accept_schema_change)
@@ -143,7 +153,8 @@ class DataService:
         if snapshot.as_of is not None:
             frame = frame.filter(pl.col(content.instants[-1]).dt.timestamp("us") <= to_us(snapshot.as_of))
         if any(rule.severity == "quarantine" for rule in without_quarantined):
-            frame = frame.filter(rows_to_keep(without_quarantined, frame.collect_schema()))
+            around = self._around(snapshot)
+            frame = frame.filter(rows_to_keep(without_quarantined, frame.collect_schema(), around))
         return frame
 
     def check(
@@ -154,12 +165,16 @@ class DataService:
         Call ``require_passed()`` on the report to stop where it did not pass.
         """
         rules = tuple(expectations)
-        report_id = digest_value([snapshot.id, snapshot.table, encode_rules(rules).decode()])
+        around = self._around(snapshot)
+        seen = [[key.table, self._referenced(key.table, snapshot).id] for key in rules if isinstance(key, References)]
+        if any(isinstance(rule, Fresh) for rule in rules):
+            seen.append(["now", str(around.now)])
+        report_id = digest_value([snapshot.id, snapshot.table, encode_rules(rules).decode(), *seen])
         with self._db.read() as tx:
             existing = store.find_report(tx, report_id)
         if existing is not None:
             return existing
-        found = compile_table(rules)(self.read(snapshot.id))
+        found = compile_table(rules, around)(self.read(snapshot.id))
         report = Report(
             rows=found.rows,
             results=found.results,
@@ -201,6 +216,31 @@ class DataService:
             SourceMissingError: There is no source.
         """
         return fingerprint_source(self._root / Path(table.source).expanduser(), table.label)
+
+    def _around(self, snapshot: Snapshot) -> Surroundings:
+        def values(table: str, column: str) -> pl.Series:
+            frame = self.read(self._referenced(table, snapshot).id)
+            if column not in (names := frame.collect_schema().names()):
+                raise ColumnMissingError(f"table {table!r}", "key", column, names)
+            return frame.select(pl.col(column).drop_nulls().unique()).collect().to_series()
+
+        def shares(reference: str, column: str) -> dict[str, float]:
+            values = pl.col(column).cast(pl.String).drop_nulls().alias("value")
+            counted = self.read(reference).select(values.value_counts(normalize=True)).unnest("value").collect()
+            return dict(counted.iter_rows())
+
+        return Surroundings(now=self._clock.now(), values=values, shares=shares)
+
+    def _referenced(self, table: str, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot of another table that a foreign key is looked up in: what was known at the same time."""
+        declared = self._declared.get(table)
+        if declared is not None:
+            return self.snapshot(declared, as_of=snapshot.as_of)
+        with self._db.read() as tx:
+            last = store.last_snapshot(tx, table)
+        if last is None:
+            raise SnapshotNotFoundError(table)
+        return last[0]
 
     def _content(self, source: Source, declaration: str, *, accept_schema_change: bool) -> tuple[Content, bool]:
         id_ = content_id(source, declaration)

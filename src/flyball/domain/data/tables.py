@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flyball.core.errors import InvalidInputError
-from flyball.domain.data.expectations import ColumnRules, flatten
+from flyball.domain.data.expectations import ColumnRules, flatten, require_expectations
 from flyball.domain.data.rules import Rule
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Table:
         self.time_format = time_format
         self.nulls = _names((nulls,) if isinstance(nulls, str) else tuple(nulls), f"nulls of {self.label}")
         self.prepare = prepare
-        self.expectations: tuple[Rule, ...] = ()
+        self._expected: tuple[Rule | ColumnRules, ...] = ()
 
     @property
     def label(self) -> str:
@@ -125,16 +125,33 @@ class Table:
             parts[self.known] = "known"
         return parts
 
+    @property
+    def expectations(self) -> tuple[Rule, ...]:
+        """The single rules of what was expected, in order.
+
+        Raises:
+            InvalidInputError: A foreign key's table has no name yet.
+        """
+        return flatten(self._expected, of=self.label)
+
+    @property
+    def referenced(self) -> "dict[str, Table]":
+        """The tables in which values of this one must occur, by their names."""
+        chains = [chain for chain in self._expected if isinstance(chain, ColumnRules)]
+        return {table.required_name: table for chain in chains for table in chain.referenced}
+
     def expect(self, *expectations: Rule | ColumnRules) -> None:
         """Add what must hold of the table's rows.
 
         Args:
-            expectations: Made with ``fb.column(...)``, ``fb.rows_at_least(...)`` or ``fb.rows_at_most(...)``.
+            expectations: Made with ``fb.column(...)``, ``fb.expression(...)``, ``fb.unique_together(...)``,
+                ``fb.rows_at_least(...)`` or ``fb.rows_at_most(...)``.
 
         Raises:
             InvalidInputError: An argument is something else, or a column without any rule.
         """
-        self.expectations += flatten(expectations, of=self.label)
+        require_expectations(expectations, of=self.label)
+        self._expected += expectations
 
     def __getitem__(self, column: str) -> "ColumnRef":
         if not isinstance(column, str) or not column:

@@ -141,7 +141,7 @@ def load_package(
         predictor=package.load_predictor(runtimes),
         signature=package.signature,
         request=RequestSchema(plan.request, optional=optional),
-        check_row=compile_row(rules, plan.request.names),
+        check_row=compile_row(rules, plan.request.names, schema=plan.request),
         entity=entity,
         key=key,
         time=plan.time if plan.time in plan.request.names else None,
