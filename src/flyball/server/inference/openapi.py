@@ -7,7 +7,8 @@ that the model answers.
 from collections.abc import Mapping
 from typing import Any
 
-from flyball.domain.data.rules import AtLeast, AtMost, Between, IsIn, Rule
+from flyball.domain.data.row_rules import AtLeast, AtMost, Between, IsIn
+from flyball.domain.data.rules import Rule
 from flyball.domain.data.schemas import DType, Field
 from flyball.domain.serving.fleet import Line
 from flyball.domain.serving.loaded import LoadedVersion
