@@ -152,6 +152,7 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA case_sensitive_like = ON")  # as in PostgreSQL
             self._local.connection = connection
         return connection
 

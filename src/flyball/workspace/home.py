@@ -18,6 +18,8 @@ from flyball.domain.predictions.service import PredictionService
 from flyball.domain.registry.service import RegistryService
 from flyball.domain.registry.versions import ModelVersion
 from flyball.domain.serving.service import RolloutService
+from flyball.domain.tracking.client_service import ClientRunService
+from flyball.domain.tracking.experiment_service import ExperimentService
 from flyball.domain.tracking.service import TrackingService
 from flyball.storage.blobs import LocalBlobStore
 from flyball.storage.db import Database
@@ -91,6 +93,16 @@ class Home:
     def tracking(self) -> TrackingService:
         """Runs."""
         return TrackingService(self.db, self.journal, self.clock, self.blobs)
+
+    @cached_property
+    def experiments(self) -> ExperimentService:
+        """What runs belong to."""
+        return ExperimentService(self.db, self.journal, self.clock)
+
+    @cached_property
+    def client_runs(self) -> ClientRunService:
+        """Runs as clients of the MLflow protocol make and see them."""
+        return ClientRunService(self.db, self.journal, self.clock)
 
     @cached_property
     def registry(self) -> RegistryService:

@@ -70,7 +70,10 @@ def test_it_is_a_run_like_others(ready: Project) -> None:
     with sqlite3.connect(ready.home / "flyball.db") as db:
         runs = db.execute("SELECT id, status, facts FROM tracking_run ORDER BY id").fetchall()
         kinds = [kind for (kind,) in db.execute("SELECT kind FROM journal_event ORDER BY seq")]
-        params = db.execute("SELECT run_id, name, value FROM tracking_param WHERE name = 'long.count'").fetchall()
+        params = db.execute(
+            "SELECT r.id, p.name, p.value FROM tracking_param AS p JOIN tracking_run AS r ON r.number = p.run"
+            " WHERE p.name = 'long.count' ORDER BY r.id"
+        ).fetchall()
     db.close()
     assert [(run_id, status) for run_id, status, _ in runs] == [
         (first.result["run_id"], "succeeded"),

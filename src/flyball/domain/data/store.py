@@ -56,6 +56,12 @@ def find_snapshot(tx: Transaction, snapshot_id: str, table: str | None = None) -
     return from_json(body, Snapshot, what="snapshot") if body else None
 
 
+def find_ids(tx: Transaction, prefix: str) -> list[str]:
+    """Return the ids of the snapshots whose id begins with some signs."""
+    sql = "SELECT DISTINCT id FROM data_snapshot WHERE id >= ? AND id < ? ORDER BY id LIMIT 10"
+    return [row["id"] for row in tx.rows(sql, (prefix, prefix + "\U0010ffff"))]
+
+
 def last_snapshot(tx: Transaction, table: str) -> tuple[Snapshot, str] | None:
     """Return the snapshot of a table that was made last, and the digest of its declaration."""
     row = tx.row(

@@ -154,7 +154,7 @@ def parse_orders(texts: Sequence[str], vocabulary: Vocabulary) -> list[Order]:
 
 
 def like_pattern(value: str, *, is_folded: bool) -> str:
-    r"""Return a pattern for ``LIKE ? ESCAPE '\'``: only ``%`` and ``_`` have a meaning; folded to small ASCII letters."""
+    r"""Return a pattern for ``LIKE ? ESCAPE '\'``; a folded one has small letters (of ASCII) only."""
     pattern = value.replace("\\", "\\\\")
     return pattern.translate(_SMALL) if is_folded else pattern
 

@@ -11,12 +11,20 @@ from flyball.core.errors import ConflictError, NotFoundError
 
 
 class RunStatus(StrEnum):
-    """Where a run stands; only ``running`` can change."""
+    """Where a run stands; one of Flyball's own that is no longer ``running`` cannot change."""
 
+    SCHEDULED = "scheduled"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class Maker(StrEnum):
+    """What makes a run: Flyball itself, which closes it for good, or a client, which may go on with it."""
+
+    FLYBALL = "flyball"
+    CLIENT = "client"
 
 
 class CodeFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +69,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One execution of a pipeline.
 
     Attributes:
+        pipeline: Its name; it is also its experiment's.
         id: Sorts by start.
         cause: The journal event that brought it about.
         as_of: Nothing that became known later was used; None means its start.

@@ -250,7 +250,7 @@ class TrackingService:
             return RunDetail(
                 run=run,
                 params=store.params(tx, run_id),
-                metrics={point.name: point.value for point in store.points(tx, run_id, None)},
+                metrics=store.latest(tx, run_id),
                 artifacts=store.artifacts(tx, run_id),
                 inputs=store.links(tx, run_id, "in"),
                 outputs=store.links(tx, run_id, "out"),

@@ -8,19 +8,29 @@ from typing import Any
 
 from flyball.core.durations import from_us, to_us
 from flyball.core.encoding import from_json, to_json
-from flyball.domain.tracking.runs import Artifact, Link, MetricPoint, Run, RunFacts, RunStatus
+from flyball.domain.tracking import experiment_store, point_store
+from flyball.domain.tracking.points import Point
+from flyball.domain.tracking.runs import Artifact, Link, Maker, MetricPoint, Run, RunFacts, RunStatus
 from flyball.storage.db import Row, Transaction
 
-_RUN = "id, pipeline, status, actor, cause, as_of_us, started_at_us, finished_at_us, error, facts"
+_RUN = (
+    "r.id, e.name AS pipeline, r.status, r.actor, r.cause, r.as_of_us, r.started_at_us, r.finished_at_us, r.error,"
+    " r.facts FROM tracking_run AS r JOIN tracking_experiment AS e ON e.id = r.experiment_id"
+)
+_NUMBER = "(SELECT number FROM tracking_run WHERE id = ?)"
 
 
 def insert_run(tx: Transaction, run: Run, process: str) -> None:
-    """Add a run, open or already ended."""
+    """Add a run of Flyball's own, open or already ended, to the experiment of its pipeline's name."""
+    experiment_id = experiment_store.ensure_experiment(tx, run.pipeline, to_us(run.started_at))
     tx.execute(
-        f"INSERT INTO tracking_run ({_RUN}, process) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO tracking_run (number, id, experiment_id, maker, status, actor, cause, as_of_us, started_at_us,"
+        " finished_at_us, error, process, facts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
+            next_number(tx),
             run.id,
-            run.pipeline,
+            experiment_id,
+            Maker.FLYBALL.value,
             run.status.value,
             run.actor,
             run.cause,
@@ -28,10 +38,22 @@ def insert_run(tx: Transaction, run: Run, process: str) -> None:
             to_us(run.started_at),
             to_us(run.finished_at) if run.finished_at else None,
             run.error,
-            to_json(run.facts).decode() if run.facts else None,
             process,
+            to_json(run.facts).decode() if run.facts else None,
         ),
     )
+
+
+def next_number(tx: Transaction) -> int:
+    """Return the number of a run that is to be added; only one transaction writes at a time."""
+    return int(tx.value("SELECT coalesce(max(number), 0) + 1 FROM tracking_run"))
+
+
+def run_place(tx: Transaction, run_id: str) -> tuple[int, int]:
+    """Return the numbers of a run and of its experiment; the run must be there."""
+    row = tx.row("SELECT number, experiment_id FROM tracking_run WHERE id = ?", (run_id,))
+    assert row is not None
+    return row["number"], row["experiment_id"]
 
 
 def run_status(tx: Transaction, run_id: str) -> RunStatus | None:
@@ -55,87 +77,99 @@ def set_facts(tx: Transaction, run_id: str, facts: RunFacts) -> None:
 
 def find_run(tx: Transaction, run_id: str) -> Run | None:
     """Return one run."""
-    row = tx.row(f"SELECT {_RUN} FROM tracking_run WHERE id = ?", (run_id,))
+    row = tx.row(f"SELECT {_RUN} WHERE r.id = ?", (run_id,))
     return _run(row) if row else None
 
 
 def list_runs(
     tx: Transaction, *, pipeline: str | None, status: RunStatus | None, before: str | None, limit: int
 ) -> list[Run]:
-    """Return runs, the newest first."""
-    where, params = ["1 = 1"], []
-    for condition, value in (
-        ("pipeline = ?", pipeline),
-        ("status = ?", status.value if status else None),
-        ("id < ?", before),
-    ):
+    """Return runs that are not deleted, the newest first."""
+    where: list[str] = ["r.deleted_at_us IS NULL"]
+    params: list[Any] = []
+    for condition, value in (("e.name = ?", pipeline), ("r.status = ?", status.value if status else None)):
         if value is not None:
             where.append(condition)
             params.append(value)
+    if before is not None:
+        last = tx.row("SELECT started_at_us, id FROM tracking_run WHERE id = ?", (before,))
+        where.append("(r.started_at_us < ? OR (r.started_at_us = ? AND r.id < ?))")
+        params.extend([last["started_at_us"], last["started_at_us"], last["id"]] if last else [0, 0, ""])
     rows = tx.rows(
-        f"SELECT {_RUN} FROM tracking_run WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?", [*params, limit]
+        f"SELECT {_RUN} WHERE {' AND '.join(where)} ORDER BY r.started_at_us DESC, r.id DESC LIMIT ?", [*params, limit]
     )
     return [_run(row) for row in rows]
 
 
 def running_processes(tx: Transaction) -> dict[str, str]:
     """Return, for each open run, the process that makes it."""
-    rows = tx.rows("SELECT id, process FROM tracking_run WHERE status = ?", (RunStatus.RUNNING.value,))
+    rows = tx.rows(
+        "SELECT id, process FROM tracking_run WHERE status = ? AND process <> ''", (RunStatus.RUNNING.value,)
+    )
     return {row["id"]: row["process"] for row in rows}
 
 
 def put_params(tx: Transaction, run_id: str, params: Mapping[str, str]) -> None:
-    """Keep parameters, JSON text by name; a name that is there is replaced."""
+    """Keep parameters, JSON text by name; a name that is there is replaced.
+
+    A text is kept as itself, all else as its JSON, so that clients read and search what a person would write.
+    """
+    if not params:
+        return
+    number, experiment_id = run_place(tx, run_id)
+    rows = []
+    for name, text in params.items():
+        value = json.loads(text) if text.startswith('"') else None
+        plain, is_json = (text, 1) if value is None else (value, 0)
+        rows.append((number, name, experiment_id, plain, is_json))
     tx.execute_many(
-        "INSERT INTO tracking_param (run_id, name, value) VALUES (?, ?, ?)"
-        " ON CONFLICT (run_id, name) DO UPDATE SET value = excluded.value",
-        [(run_id, name, value) for name, value in params.items()],
+        "INSERT INTO tracking_param (run, name, experiment_id, value, is_json) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (run, name) DO UPDATE SET value = excluded.value, is_json = excluded.is_json",
+        rows,
     )
 
 
 def params(tx: Transaction, run_id: str) -> dict[str, Any]:
     """Return a run's parameters."""
-    rows = tx.rows("SELECT name, value FROM tracking_param WHERE run_id = ? ORDER BY name", (run_id,))
-    return {row["name"]: json.loads(row["value"]) for row in rows}
+    rows = tx.rows(f"SELECT name, value, is_json FROM tracking_param WHERE run = {_NUMBER} ORDER BY name", (run_id,))
+    return {row["name"]: json.loads(row["value"]) if row["is_json"] else row["value"] for row in rows}
 
 
 def put_points(tx: Transaction, run_id: str, points: Sequence[MetricPoint], now: datetime) -> None:
-    """Keep metric points; the same point twice is kept once. SQLite has no NaN: it is kept as NULL."""
-    tx.execute_many(
-        "INSERT INTO tracking_metric (run_id, name, step, logged_at_us, source, value) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (run_id, name, step, logged_at_us, source) DO NOTHING",
-        [
-            (
-                run_id,
-                point.name,
-                point.step,
-                to_us(point.logged_at or now),
-                point.source,
-                None if math.isnan(point.value) else point.value,
-            )
-            for point in points
-        ],
+    """Keep metric points; the same point twice is kept once."""
+    number, experiment_id = run_place(tx, run_id)
+    point_store.put_points(
+        tx,
+        number,
+        experiment_id,
+        [Point(point.name, point.value, to_us(point.logged_at or now), point.step, point.source) for point in points],
     )
 
 
 def points(tx: Transaction, run_id: str, name: str | None) -> list[MetricPoint]:
     """Return a run's metric points in the order of their steps, then of time."""
-    where, values = ("run_id = ? AND name = ?", (run_id, name)) if name is not None else ("run_id = ?", (run_id,))
+    where, values = (" AND name = ?", (run_id, name)) if name is not None else ("", (run_id,))
     rows = tx.rows(
-        "SELECT name, step, logged_at_us, source, value FROM tracking_metric"
-        f" WHERE {where} ORDER BY name, step, logged_at_us, source",
+        "SELECT name, step, logged_at_us, source, value, is_nan FROM tracking_point"
+        f" WHERE run = {_NUMBER}{where} ORDER BY name, step, logged_at_us, source",
         values,
     )
     return [
         MetricPoint(
             name=row["name"],
-            value=math.nan if row["value"] is None else row["value"],
+            value=math.nan if row["is_nan"] else row["value"],
             step=row["step"],
             source=row["source"],
             logged_at=from_us(row["logged_at_us"]),
         )
         for row in rows
     ]
+
+
+def latest(tx: Transaction, run_id: str) -> dict[str, float]:
+    """Return the last value of each of a run's metrics."""
+    rows = tx.rows(f"SELECT name, value, is_nan FROM tracking_latest WHERE run = {_NUMBER} ORDER BY name", (run_id,))
+    return {row["name"]: math.nan if row["is_nan"] else row["value"] for row in rows}
 
 
 def put_artifact(tx: Transaction, run_id: str, artifact: Artifact) -> None:
@@ -181,16 +215,19 @@ def runs_of_link(tx: Transaction, direction: str, link: Link) -> list[str]:
 
 def put_tags(tx: Transaction, run_id: str, tags: Mapping[str, str]) -> None:
     """Keep tags; a name that is there is replaced."""
+    if not tags:
+        return
+    number, experiment_id = run_place(tx, run_id)
     tx.execute_many(
-        "INSERT INTO tracking_tag (run_id, name, value) VALUES (?, ?, ?)"
-        " ON CONFLICT (run_id, name) DO UPDATE SET value = excluded.value",
-        [(run_id, name, value) for name, value in tags.items()],
+        "INSERT INTO tracking_tag (run, name, experiment_id, value) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (run, name) DO UPDATE SET value = excluded.value",
+        [(number, name, experiment_id, value) for name, value in tags.items()],
     )
 
 
 def tags(tx: Transaction, run_id: str) -> dict[str, str]:
     """Return a run's tags."""
-    rows = tx.rows("SELECT name, value FROM tracking_tag WHERE run_id = ? ORDER BY name", (run_id,))
+    rows = tx.rows(f"SELECT name, value FROM tracking_tag WHERE run = {_NUMBER} ORDER BY name", (run_id,))
     return {row["name"]: row["value"] for row in rows}
 
 
@@ -227,19 +264,21 @@ def set_received(tx: Transaction, run_id: str, records: int) -> None:
 
 def copy_points(tx: Transaction, from_run: str, from_source: str, to_run: str, source: str) -> None:
     """Log to a run the points of one step of another."""
-    tx.execute(
-        "INSERT INTO tracking_metric (run_id, name, step, logged_at_us, source, value)"
-        " SELECT ?, name, step, logged_at_us, ?, value FROM tracking_metric"
-        " WHERE run_id = ? AND source = ? ON CONFLICT DO NOTHING",
-        (to_run, source, from_run, from_source),
+    number, experiment_id = run_place(tx, to_run)
+    rows = tx.rows(
+        f"SELECT name, value, is_nan, logged_at_us, step FROM tracking_point WHERE run = {_NUMBER} AND source = ?",
+        (from_run, from_source),
     )
+    copied = [
+        Point(row["name"], math.nan if row["is_nan"] else row["value"], row["logged_at_us"], row["step"], source)
+        for row in rows
+    ]
+    point_store.put_points(tx, number, experiment_id, copied)
 
 
 def copy_logged(tx: Transaction, from_run: str, to_run: str) -> None:
-    """Log to a run all that another logged, for a run in which nothing had to be done again."""
+    """Log to a run all that another of its experiment logged, for a run in which nothing had to be done again."""
     for table, columns in (
-        ("tracking_param", "name, value"),
-        ("tracking_metric", "name, step, logged_at_us, source, value"),
         ("tracking_artifact", "name, digest, size_bytes"),
         ("tracking_link", "direction, kind, ref"),
         ("tracking_fact", "source, kind, value"),
@@ -248,6 +287,13 @@ def copy_logged(tx: Transaction, from_run: str, to_run: str) -> None:
             f"INSERT INTO {table} (run_id, {columns}) SELECT ?, {columns} FROM {table} WHERE run_id = ?",
             (to_run, from_run),
         )
+    numbers = (run_place(tx, to_run)[0], run_place(tx, from_run)[0])
+    for table, columns in (
+        ("tracking_param", "name, experiment_id, value, is_json"),
+        ("tracking_point", "name, logged_at_us, step, value, is_nan, source"),
+        ("tracking_latest", "name, experiment_id, value, is_nan, step, logged_at_us"),
+    ):
+        tx.execute(f"INSERT INTO {table} (run, {columns}) SELECT ?, {columns} FROM {table} WHERE run = ?", numbers)
 
 
 def _run(row: Row) -> Run:

@@ -38,7 +38,9 @@ _CODES: dict[type[FlyballError], tuple[HTTPStatus, str]] = {
     FlyballError: (HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
 }
 # By stable code, so that the table needs no import of every room: what a client tells apart from its class's usual.
-_CODES_OF_LEAVES: dict[str, tuple[HTTPStatus, str]] = {}
+_CODES_OF_LEAVES: dict[str, tuple[HTTPStatus, str]] = {
+    "tracking/experiment-exists": (HTTPStatus.BAD_REQUEST, "RESOURCE_ALREADY_EXISTS"),
+}
 
 UNEXPECTED = Refusal(
     "INTERNAL_ERROR", "something went wrong inside Flyball; the reason is in the home's folder logs, in control.log"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -128,12 +129,14 @@ class Request(msgspec.Struct):
             raise InvalidInputError("the body is nested too deeply") from error
 
 
+@cache
 def _list_fields(type_: type[Any]) -> dict[str, bool]:
     """Return a struct's fields, and whether each is a list."""
-    return {
-        field.encode_name: isinstance(field.type, msgspec.inspect.ListType)
-        for field in msgspec.inspect.type_info(type_).fields  # type: ignore[attr-defined]
-    }
+    found = {}
+    for field in msgspec.inspect.type_info(type_).fields:  # type: ignore[attr-defined]
+        kinds = field.type.types if isinstance(field.type, msgspec.inspect.UnionType) else (field.type,)
+        found[field.encode_name] = any(isinstance(kind, msgspec.inspect.ListType) for kind in kinds)
+    return found
 
 
 def _tell(error: msgspec.ValidationError) -> InvalidInputError:
