@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import AsyncIterator
-from functools import cache
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -15,7 +14,9 @@ T = TypeVar("T")
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """A whole number of a request; a larger one fits no database."""
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+# Both are looked up with every request and cost more to make than the request.
 _decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
+_fields: dict[type[Any], dict[str, bool]] = {}
 
 
 class DisconnectedError(Exception):
@@ -104,7 +105,7 @@ class Request(msgspec.Struct):
                 return
 
     def _decode_query(self, type_: type[T]) -> T:
-        kinds = _list_fields(type_)
+        kinds = _fields.get(type_) or _fields.setdefault(type_, _list_fields(type_))
         plain = {
             name: values if kinds.get(name, False) else values[-1]
             for name, values in self.fields().items()
@@ -129,7 +130,6 @@ class Request(msgspec.Struct):
             raise InvalidInputError("the body is nested too deeply") from error
 
 
-@cache
 def _list_fields(type_: type[Any]) -> dict[str, bool]:
     """Return a struct's fields, and whether each is a list."""
     found = {}
