@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -28,6 +28,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         workers: Processes that run a pipeline's steps; 0 means one for each core.
         max_body_bytes: A longer request body is refused unread.
         tick_seconds: How often the loop looks for something to do.
+        log_format: How the gateway and the loop write their logs: ``text`` or ``json``.
+        log_requests: Whether the gateway's log has a line for each request.
+        otlp_endpoint: Where traces of requests go, such as ``http://localhost:4318``; needs ``flyball[otel]``.
         notifiers: Where alerts go, besides the journal: names of installed notifiers.
         webhooks: Addresses that the webhook notifier posts alerts to.
         users: Each user's roles, for approvals.
@@ -41,6 +44,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: int = 0
     max_body_bytes: int = 8_000_000
     tick_seconds: float = 1.0
+    log_format: Literal["text", "json"] = "text"
+    log_requests: bool = False
+    otlp_endpoint: str = ""
     notifiers: list[str] = msgspec.field(default_factory=lambda: ["console"])
     webhooks: list[str] = msgspec.field(default_factory=list)
     users: dict[str, list[str]] = msgspec.field(default_factory=dict)

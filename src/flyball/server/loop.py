@@ -10,6 +10,7 @@ from pathlib import Path
 from flyball.core.errors import ConflictError, FlyballError
 from flyball.core.files import holding_lock, write_bytes
 from flyball.server.lifeline import HEARTBEAT, when_supervisor_ends
+from flyball.server.logs import set_up_logging
 from flyball.workspace.workspace import Workspace
 
 LOCK = "loop.lock"
@@ -33,12 +34,12 @@ def turn(workspace: Workspace, is_stopping: threading.Event) -> None:
 
 def main(project: str, home: str) -> None:
     """Run the process until SIGTERM, or until its supervisor ends."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     is_stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: is_stopping.set())
     when_supervisor_ends(is_stopping.set)
     workspace = Workspace(Path(project), Path(home))
+    set_up_logging(workspace.settings.log_format)
     with ExitStack() as stack:
         _become_the_only_one(stack, workspace.home, is_stopping)
         workspace.courier.start()

@@ -34,6 +34,7 @@ from flyball.domain.registry.runtimes import Runtimes
 from flyball.domain.registry.service import RegistryService
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.fleet import Fleet, ServedEndpoint
+from flyball.domain.serving.loads import ObservedLoader
 from flyball.domain.serving.on_demand import VersionsOnDemand
 from flyball.domain.tracking.service import TrackingService
 from flyball.engines.inline import InlineEngine
@@ -141,15 +142,20 @@ class Workspace(Home):
             served,
             champions=self.registry,
             rollouts=self.rollouts,
-            loader=self.packages,
+            loader=self.loader,
             db=self.db,
             journal=self.journal,
         )
 
     @cached_property
+    def loader(self) -> ObservedLoader:
+        """Brings versions into memory, and notes it."""
+        return ObservedLoader(self.packages)
+
+    @cached_property
     def versions_on_demand(self) -> VersionsOnDemand:
         """Versions that callers name."""
-        return VersionsOnDemand(self.fleet, self.packages, self.registry)
+        return VersionsOnDemand(self.fleet, self.loader, self.registry)
 
     @cached_property
     def data_plane(self) -> DataPlane:

@@ -35,6 +35,7 @@ class Gateway:
     """A running gateway and the house that it serves."""
 
     def __init__(self, root: Path, flag: str = "", live: str | None = "m/1") -> None:
+        self.root = root
         self.house: House = make_house(root)
         if live is not None:
             self.house.go_live(live)

@@ -1,5 +1,6 @@
 """A gateway with made-up models: ``python -m tests.server.inference.gateway_process ROOT PORT [FLAG]``."""
 
+import os
 import resource
 import signal
 import sys
@@ -13,7 +14,11 @@ import polars as pl
 from flyball.core.clock import SystemClock
 from flyball.domain.serving.on_demand import VersionsOnDemand
 from flyball.server.inference.app import InferenceApp
+from flyball.server.inference.metrics import GatewayMetrics
 from flyball.server.inference.run import serve
+from flyball.server.inference.telemetry import Telemetry
+from flyball.server.inference.tracing import open_tracer
+from flyball.server.logs import set_up_logging
 from tests.domain.serving.conftest import House, breaks, fixed
 
 MAX_BODY_BYTES = 1_000_000
@@ -41,9 +46,21 @@ def main(root: str, port: str, flag: str = "") -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
     versions = VersionsOnDemand(house.fleet, house, house)
+    set_up_logging("json" if flag == "json" else "text")
+    collector = flag.removeprefix("otlp=") if flag.startswith("otlp=") else ""
+    telemetry = Telemetry(
+        GatewayMetrics(Path(root) / "metrics", os.environ.get("WORKER", "0")),
+        open_tracer(collector, SystemClock()),
+        logs_requests=flag == "json",
+    )
     grpc_address = "" if flag == "full" else f"127.0.0.1:{int(port) + 1}"
     app = InferenceApp(
-        house.plane, house.predictions.log, versions, max_body_bytes=MAX_BODY_BYTES, grpc_address=grpc_address
+        house.plane,
+        house.predictions.log,
+        versions,
+        max_body_bytes=MAX_BODY_BYTES,
+        grpc_address=grpc_address,
+        telemetry=telemetry,
     )
     serve(app, "127.0.0.1", int(port))
 

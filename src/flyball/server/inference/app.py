@@ -6,7 +6,7 @@ No framework stands between the server and the data plane: that is most of a req
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -19,10 +19,12 @@ from flyball.domain.predictions.log import PredictionLog
 from flyball.domain.serving.answers import Answer, Problem, RequestRefusedError
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.fleet import NothingLiveError
+from flyball.domain.serving.loads import ObservedLoader
 from flyball.domain.serving.on_demand import VersionsOnDemand
 from flyball.domain.serving.scoring import ModelFailedError
 from flyball.server.inference import metrics as metrics_format
 from flyball.server.inference.asking import Asker
+from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import (
     JSON,
     DisconnectedError,
@@ -35,6 +37,7 @@ from flyball.server.inference.messages import (
 )
 from flyball.server.inference.metrics import GatewayMetrics
 from flyball.server.inference.protocols import Protocols
+from flyball.server.inference.telemetry import Telemetry
 from flyball.server.problems import (
     MEDIA_TYPE,
     BodyTooLargeError,
@@ -52,6 +55,8 @@ _PREDICT = "/predict/"
 _ADDRESSES = "POST /predict/ENDPOINT, GET /health and GET /metrics; GET / lists all"
 _REFRESH_EVERY_S = 0.1
 _ROTATE_EVERY_S = 1.0
+# As nginx logs it: nobody was there to be answered.
+_CLIENT_LEFT = "499"
 _log = logging.getLogger("flyball.gateway")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -66,6 +71,8 @@ class InferenceApp:
         versions: Finds the versions that callers name.
         max_body_bytes: A longer body is refused unread.
         grpc_address: Where to listen for gRPC; nowhere when it is empty.
+        telemetry: Watches requests; counts alone by default.
+        loads: Notes which versions are brought into memory.
     """
 
     def __init__(
@@ -76,16 +83,22 @@ class InferenceApp:
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
         grpc_address: str = "",
+        telemetry: Telemetry | None = None,
+        loads: ObservedLoader | None = None,
     ) -> None:
         self._plane = plane
         self._prediction_log = log
         self._max_body_bytes = max_body_bytes
-        self._metrics = GatewayMetrics()
+        self._telemetry = telemetry or Telemetry(GatewayMetrics())
+        self._metrics = self._telemetry.metrics
+        self._loads = loads
         self._is_ready = False
         # One thread of its own: loading a version must not wait behind anything, nor hold up a request.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fleet")
         asker = Asker(plane, self._metrics, versions)
-        self._protocols = Protocols(asker, self._thread, max_body_bytes=max_body_bytes, grpc_address=grpc_address)
+        self._protocols = Protocols(
+            asker, self._thread, self._telemetry, max_body_bytes=max_body_bytes, grpc_address=grpc_address
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -112,6 +125,8 @@ class InferenceApp:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._protocols.stop()
+        if self._telemetry.tracer is not None:
+            await loop.run_in_executor(None, self._telemetry.tracer.close)
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -130,14 +145,24 @@ class InferenceApp:
 
     async def _rotate(self) -> None:
         while True:
+            due_s = monotonic_s() + _ROTATE_EVERY_S
             await asyncio.sleep(_ROTATE_EVERY_S)
+            self._metrics.set_lag(monotonic_s() - due_s)
             self._prediction_log.rotate_if_due()
+            self._note_fleet()
+            self._metrics.publish()
+
+    def _note_fleet(self) -> None:
+        self._metrics.describe_lines(self._plane.fleet.lines)
+        if self._loads is not None:
+            self._metrics.count_loads(self._loads.take_records())
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        later: list[Callable[[], None]] = []
+        exchange = self._telemetry.begin(Exchange())
         try:
-            reply = await self._answer(scope, receive, later.append)
+            reply = await self._answer(scope, receive, exchange)
         except DisconnectedError:
+            self._telemetry.finish(exchange, scope["method"], scope["path"], _CLIENT_LEFT)
             return
         except FlyballError as error:
             reply = _refuse(error)
@@ -146,42 +171,49 @@ class InferenceApp:
             reply = Reply(500, _encode(make_unexpected_problem()), MEDIA_TYPE)
         self._metrics.count_response(reply.status)
         await _send(send, reply)
-        for work in later:
-            work()
+        exchange.mark("encode")
+        self._telemetry.finish(exchange, scope["method"], scope["path"], str(reply.status))
+        exchange.run_deferred()
 
-    async def _answer(self, scope: Scope, receive: Receive, defer: Callable[[Callable[[], None]], None]) -> Reply:
+    async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
         path, method = scope["path"], scope["method"]
         if path.startswith(_PREDICT) and len(path) > len(_PREDICT):
             _require_method(method, path, "POST")
-            started_s = monotonic_s()
-            endpoint = path[len(_PREDICT) :]
-            body = await self._read_body(scope, receive)
-            reply = self._predict(endpoint, body, defer)
-            self._metrics.count_duration(endpoint, monotonic_s() - started_s)
-            return reply
+            exchange.protocol = "flyball"
+            body = await self._read_body(scope, receive, exchange)
+            return self._predict(path[len(_PREDICT) :], body, exchange)
         if self._protocols.knows(path):
-            return await self._protocols.answer(scope, receive, defer)
+            return await self._protocols.answer(scope, receive, exchange)
         if path == "/health":
             _require_method(method, path, "GET")
             return self._tell_health()
         if path == "/metrics":
             _require_method(method, path, "GET")
+            self._note_fleet()
             return Reply(200, self._metrics.write(), metrics_format.MEDIA_TYPE)
         raise PathUnknownError(path, _ADDRESSES)
 
-    async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
-        headers = dict(scope["headers"])
+    async def _read_body(self, scope: Scope, receive: Receive, exchange: Exchange) -> bytes:
+        headers = exchange.headers = dict(scope["headers"])
         media_type = headers.get(b"content-type", b"").decode("latin-1")
         if media_type.partition(";")[0].strip().lower() not in (JSON, ""):
             raise MediaTypeError("Content-Type", media_type[:100], JSON)
-        return await read_body(headers, receive, self._max_body_bytes)
+        body = await read_body(headers, receive, self._max_body_bytes)
+        exchange.mark("read")
+        return body
 
-    def _predict(self, endpoint: str, body: bytes, defer: Callable[[Callable[[], None]], None]) -> Reply:
+    def _predict(self, endpoint: str, body: bytes, exchange: Exchange) -> Reply:
         request, is_batch = _read_rows(body)
+        if endpoint in self._plane.fleet.lines:
+            exchange.endpoint = endpoint
+        exchange.mark("decode")
         try:
-            answers = self._plane.predict(endpoint, request, defer=defer)
+            answers = self._plane.predict(endpoint, request, defer=exchange.defer)
         except RecursionError as error:
             raise BodyUnreadableError("it is nested too deeply") from error
+        exchange.mark("predict")
+        exchange.rows = len(answers)
+        exchange.version, exchange.prediction_id = answers[0].model_version, answers[0].prediction_id
         self._metrics.count_rows(answers)
         return _reply_batch(endpoint, answers) if is_batch else _reply_one(answers[0])
 

@@ -8,11 +8,12 @@ import msgspec
 from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.domain.data.schemas import Field
 from flyball.domain.serving.answers import Answer, Problem, RequestRefusedError
-from flyball.domain.serving.data_plane import DataPlane, Defer
+from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.fleet import Line, NothingLiveError
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.on_demand import VersionsOnDemand
 from flyball.domain.serving.scoring import ModelFailedError
+from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.metrics import GatewayMetrics
 
 MAX_ROWS = 10_000
@@ -117,20 +118,30 @@ class Asker:
         """
         return self.plane.fleet.line(endpoint)
 
+    def open(self, endpoint: str, exchange: Exchange, number: str = "") -> LoadedVersion:
+        """Return the version that is asked, and note whom the request is for.
+
+        Raises:
+            UnknownNameError: There is no such endpoint; see `VersionsOnDemand.load` for more.
+        """
+        self.line(endpoint)
+        exchange.endpoint = endpoint
+        return self.versions.load(endpoint, number)
+
     def is_ready(self) -> bool:
         """Tell whether every endpoint that has a live version can answer."""
         # No version yet is a state of every new project; a live one that cannot answer is not.
         return all(line.live is not None or isinstance(line.problem, NothingLiveError) for line in self.lines.values())
 
     def ask(
-        self, endpoint: str, rows: Columns | Sequence[Any], defer: Defer, version: LoadedVersion | None = None
+        self, endpoint: str, rows: Columns | Sequence[Any], exchange: Exchange, version: LoadedVersion | None = None
     ) -> Answered:
         """Answer all rows, or none.
 
         Args:
             endpoint: Who is asked.
             rows: Columns of one length, or rows of fields.
-            defer: Takes what need not be done before the answer is out.
+            exchange: The request on its way; told who answered.
             version: Who shall answer; the one that routing picks by default.
 
         Raises:
@@ -143,7 +154,12 @@ class Asker:
         if not 0 < height <= MAX_ROWS:
             raise TooManyRowsError(height)
         requests = list(rows.rows()) if isinstance(rows, Columns) else rows
-        answers = self.plane.predict(endpoint, requests, defer=defer, pinned=version)
+        exchange.rows = height
+        exchange.mark("decode")
+        answers = self.plane.predict(endpoint, requests, defer=exchange.defer, pinned=version)
+        exchange.mark("predict")
+        exchange.prediction_id = answers[0].prediction_id
+        exchange.version = answers[0].model_version
         self._metrics.count_rows(answers)
         failure = _find_failure(endpoint, answers)
         if failure is not None:

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 
 from flyball.core.errors import FlyballError, InvalidInputError, NotFoundError
-from flyball.domain.serving.data_plane import Defer
 from flyball.server.inference.asking import Asker
+from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
 from flyball.server.inference.paths import refuse_plainly, require_method, unknown_path
 from flyball.server.inference.rows import origin_headers, read_object, read_rows
@@ -32,6 +32,8 @@ class KserveV1:
         asker: Asks the data plane.
     """
 
+    name = "kserve_v1"
+
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
 
@@ -43,14 +45,14 @@ class KserveV1:
         """Return ``{"error": text}``."""
         return refuse_plainly(error)
 
-    def answer(self, request: Request, defer: Defer) -> Reply:
+    def answer(self, request: Request, exchange: Exchange) -> Reply:
         """Answer a request; raises `FlyballError` for what is refused."""
         match request.path.removesuffix("/").split("/")[3:]:
             case []:
                 require_method(request, "GET")
                 return Reply(200, _encode({"models": sorted(self._asker.lines)}))
             case [name] if name.endswith(":predict"):
-                return self._predict(request, name.removesuffix(":predict"), defer)
+                return self._predict(request, name.removesuffix(":predict"), exchange)
             case [name] if name.endswith(":explain"):
                 require_method(request, "POST")
                 endpoint = name.removesuffix(":explain")
@@ -62,16 +64,16 @@ class KserveV1:
                 return Reply(200 if is_ready else 503, _encode({"name": name, "ready": is_ready}))
         raise unknown_path(request, _ADDRESSES)
 
-    def _predict(self, request: Request, endpoint: str, defer: Defer) -> Reply:
+    def _predict(self, request: Request, endpoint: str, exchange: Exchange) -> Reply:
         require_method(request, "POST")
-        loaded = self._asker.versions.load(endpoint)
+        loaded = self._asker.open(endpoint, exchange)
         content = read_object(request.body)
         if request.media_type == _CLOUD_EVENT:
             content = _open_event(content)
         forms = [form for form in ("instances", "inputs") if form in content]
         if len(forms) != 1:
             raise InvalidInputError('the body must be {"instances": [...]}, one entry for each row')
-        answered = self._asker.ask(endpoint, read_rows(loaded, content[forms[0]], what=forms[0]), defer)
+        answered = self._asker.ask(endpoint, read_rows(loaded, content[forms[0]], what=forms[0]), exchange)
         return Reply(200, _encode({"predictions": answered.predictions}), headers=origin_headers(answered))
 
 

@@ -3,8 +3,8 @@
 import msgspec
 
 from flyball.core.errors import FlyballError
-from flyball.domain.serving.data_plane import Defer
 from flyball.server.inference.asking import Asker
+from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
 from flyball.server.inference.openapi import describe_gateway, write_openapi
 from flyball.server.inference.paths import require_method
@@ -22,6 +22,8 @@ class Listing:
         grpc_address: Where inference over gRPC listens; empty when it does not.
     """
 
+    name = "other"
+
     def __init__(self, asker: Asker, grpc_address: str) -> None:
         self._asker = asker
         self._grpc_address = grpc_address
@@ -30,7 +32,7 @@ class Listing:
         """Tell whether an address belongs here."""
         return path in _PATHS
 
-    def answer(self, request: Request, defer: Defer) -> Reply:
+    def answer(self, request: Request, exchange: Exchange) -> Reply:
         """Answer a request; raises `FlyballError` for what is refused."""
         require_method(request, "GET")
         if request.path == "/":

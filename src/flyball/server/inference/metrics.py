@@ -1,71 +1,218 @@
-"""What the gateway did, as counts, in the text format of Prometheus."""
+"""What the gateway did, for Prometheus: ``GET /metrics``.
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+The gateway may have several processes, of which any answers. Each writes its counts to a file of a shared folder once a
+second and reads the others' when it is asked, so an answer is at most a second behind. A process that takes another's
+place goes on from its counts, so that counters never go back.
+"""
 
+import resource
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from flyball.core.errors import FlyballError
+from flyball.core.files import write_bytes
 from flyball.domain.serving.answers import Answer
+from flyball.domain.serving.fleet import Line
+from flyball.domain.serving.loads import LoadRecord
+from flyball.server.inference.exchange import Exchange
+from flyball.server.inference.families import MEDIA_TYPE as MEDIA_TYPE
+from flyball.server.inference.families import Family
 
-MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_ROWS = (1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 5_000.0, 10_000.0)
+_LOAD_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_SILENT_S = 10.0
+_PAGE_BYTES = resource.getpagesize()
+_Snapshot = dict[str, list[tuple[tuple[str, ...], list[float]]]]
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Snapshot).decode
 
 
 class GatewayMetrics:
-    """Counts of one process. Used by one thread."""
+    """Counts of one process, and the way to those of the others. Used by one thread.
 
-    def __init__(self) -> None:
-        self._rows: Counter[tuple[str, str, str, str]] = Counter()
-        self._responses: Counter[int] = Counter()
-        self._buckets: dict[str, list[int]] = {}
-        self._seconds: dict[str, float] = {}
+    Args:
+        folder: Where the gateway's processes leave their counts for each other; alone without one.
+        worker: The process's name among them, which whoever takes its place has too.
+
+    Attributes:
+        families: Everything that is counted.
+    """
+
+    def __init__(self, folder: Path | None = None, worker: str = "0") -> None:
+        self._file = None if folder is None else folder / f"{worker}.json"
+        self._worker = worker
+        of_request = ("endpoint", "protocol")
+        self._requests = Family(
+            "flyball_requests_total", "counter", "Requests by how they were answered.", (*of_request, "code")
+        )
+        self._responses = Family(
+            "flyball_http_responses_total", "counter", "Responses of all addresses by HTTP status.", ("code",)
+        )
+        self._duration = Family(
+            "flyball_request_duration_seconds",
+            "histogram",
+            "Time from a request's first byte to its answer.",
+            of_request,
+            bounds=_SECONDS,
+        )
+        self._rows = Family("flyball_request_rows", "histogram", "Rows of a request.", ("endpoint",), bounds=_ROWS)
+        self._predictions = Family(
+            "flyball_predictions_total",
+            "counter",
+            "Rows by who answered and what became of them.",
+            ("endpoint", "version", "variant", "status"),
+        )
+        self._loads = Family(
+            "flyball_model_loads_total", "counter", "Versions brought into memory.", ("version", "outcome")
+        )
+        self._load_duration = Family(
+            "flyball_model_load_duration_seconds",
+            "histogram",
+            "Time to bring a version into memory.",
+            (),
+            bounds=_LOAD_SECONDS,
+        )
+        self._in_progress = Family(
+            "flyball_requests_in_progress", "gauge", "Requests that are not answered yet.", ("worker",)
+        )
+        self._lag = Family(
+            "flyball_event_loop_lag_seconds",
+            "gauge",
+            "How late the last wake-up came: what waits.",
+            ("worker",),
+        )
+        self._serving = Family(
+            "flyball_model_info", "gauge", "Versions that take traffic.", ("endpoint", "version", "role", "stage")
+        )
+        self._ready = Family("flyball_endpoint_ready", "gauge", "Whether an endpoint can answer.", ("endpoint",))
+        self._process = [
+            Family("process_resident_memory_bytes", "gauge", "Memory in use.", ("worker",)),
+            Family("process_cpu_seconds_total", "counter", "Processor time used.", ("worker",)),
+            Family("process_open_fds", "gauge", "Open files and connections.", ("worker",)),
+        ]
+        self.families = [
+            self._requests,
+            self._responses,
+            self._duration,
+            self._rows,
+            self._predictions,
+            self._loads,
+            self._load_duration,
+            self._in_progress,
+            self._lag,
+            self._serving,
+            self._ready,
+            *self._process,
+        ]
+        self._take_up()
+
+    def count_begin(self) -> None:
+        """Count a request that came."""
+        self._in_progress.add((self._worker,))
+
+    def count_end(self, exchange: Exchange, code: str, duration_s: float) -> None:
+        """Count a request that was answered; of no endpoint when it asked for none that exists."""
+        self._in_progress.add((self._worker,), -1.0)
+        if exchange.endpoint or exchange.protocol != "other":
+            self._requests.add((exchange.endpoint, exchange.protocol, code))
+        if exchange.endpoint:
+            self._duration.observe((exchange.endpoint, exchange.protocol), duration_s)
+            self._rows.observe((exchange.endpoint,), exchange.rows)
+
+    def count_response(self, status: int) -> None:
+        """Count a response by its HTTP status."""
+        self._responses.add((str(status),))
 
     def count_rows(self, answers: Iterable[Answer]) -> None:
         """Count answers by endpoint, version, variant and status."""
         for answer in answers:
-            self._rows[answer.endpoint, answer.model_version, answer.variant, answer.status] += 1
+            self._predictions.add((answer.endpoint, answer.model_version, answer.variant, answer.status))
 
-    def count_duration(self, endpoint: str, duration_s: float) -> None:
-        """Count how long a request to an existing endpoint took."""
-        buckets = self._buckets.setdefault(endpoint, [0] * (len(_BOUNDS_S) + 1))
-        buckets[sum(duration_s > bound for bound in _BOUNDS_S)] += 1
-        self._seconds[endpoint] = self._seconds.get(endpoint, 0.0) + duration_s
+    def set_lag(self, lag_s: float) -> None:
+        """Note how late the event loop is."""
+        self._lag.set((self._worker,), max(0.0, lag_s))
 
-    def count_response(self, status: int) -> None:
-        """Count a response by its HTTP status."""
-        self._responses[status] += 1
+    def describe_lines(self, lines: Mapping[str, Line]) -> None:
+        """Note who takes traffic now."""
+        self._serving.series.clear()
+        self._ready.series.clear()
+        for name, line in lines.items():
+            self._ready.set((name,), float(line.live is not None))
+            stage = line.plan.stage or ""
+            for role, loaded in (("live", line.live), ("candidate", line.candidate)):
+                if loaded is not None:
+                    self._serving.set((name, loaded.ref, role, stage if role == "candidate" else ""), 1.0)
+
+    def count_loads(self, loads: Iterable[LoadRecord]) -> None:
+        """Count versions that were brought into memory since the last call."""
+        for load in loads:
+            self._loads.add((load.version, "failed" if load.has_failed else "loaded"))
+            self._load_duration.observe((), load.duration_s)
+
+    def publish(self) -> None:
+        """Leave the counts for the other processes."""
+        if self._file is None:
+            return
+        self._measure_process()
+        counts = {family.name: list(family.series.items()) for family in self.families}
+        # Not flushed to the disk: after a crash of the machine counters may begin anew.
+        with suppress(OSError, FlyballError):  # such as on a full disk: they are left a second later
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(self._file, _encode(counts), durable=False)
 
     def write(self) -> bytes:
-        """Return all counts."""
-        lines = ["# TYPE flyball_predictions_total counter"]
-        lines += [
-            _sample(
-                "flyball_predictions_total", count, endpoint=endpoint, version=version, variant=variant, status=status
-            )
-            for (endpoint, version, variant, status), count in sorted(self._rows.items())
-        ]
-        lines.append("# TYPE flyball_http_responses_total counter")
-        lines += [
-            _sample("flyball_http_responses_total", count, code=str(code))
-            for code, count in sorted(self._responses.items())
-        ]
-        lines.append("# TYPE flyball_request_duration_seconds histogram")
-        for endpoint, buckets in sorted(self._buckets.items()):
-            lines += self._write_histogram(endpoint, buckets)
+        """Return the counts of all processes in Prometheus's text format."""
+        self._measure_process()
+        lines: list[str] = []
+        others = self._read_others()
+        for family in self.families:
+            summed = msgspec.structs.replace(family, series=dict(family.series))
+            for snapshot, is_alive in others:
+                if is_alive or (family.kind != "gauge" and family not in self._process):
+                    summed.merge(dict(snapshot.get(family.name, [])))
+            lines.extend(summed.write())
         return ("\n".join(lines) + "\n").encode()
 
-    def _write_histogram(self, endpoint: str, buckets: Sequence[int]) -> list[str]:
-        name, total, lines = "flyball_request_duration_seconds", 0, []
-        for bound, count in zip((*map(str, _BOUNDS_S), "+Inf"), buckets, strict=True):
-            total += count
-            lines.append(_sample(f"{name}_bucket", total, endpoint=endpoint, le=bound))
-        lines.append(_sample(f"{name}_sum", self._seconds[endpoint], endpoint=endpoint))
-        lines.append(_sample(f"{name}_count", total, endpoint=endpoint))
-        return lines
+    def _read_others(self) -> Sequence[tuple[_Snapshot, bool]]:
+        """Return what other processes left, and whether they still do: the counts of one that is gone stay."""
+        if self._file is None:
+            return []
+        self.publish()
+        if not self._file.exists():
+            return []
+        now_s = self._file.stat().st_mtime
+        files = [file for file in sorted(self._file.parent.glob("*.json")) if file != self._file]
+        return [
+            (snapshot, now_s - file.stat().st_mtime < _SILENT_S)
+            for file in files
+            if (snapshot := _read(file)) is not None
+        ]
+
+    def _take_up(self) -> None:
+        """Go on from the counts of who had this place before."""
+        before = None if self._file is None else _read(self._file)
+        for family in self.families:
+            if before is not None and family.kind != "gauge" and family not in self._process:
+                family.merge(dict(before.get(family.name, [])))
+
+    def _measure_process(self) -> None:
+        memory, cpu, files = self._process
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        cpu.set((self._worker,), used.ru_utime + used.ru_stime)
+        try:
+            pages = int(Path("/proc/self/statm").read_bytes().split()[1])
+            files.set((self._worker,), float(sum(1 for _ in Path("/proc/self/fd").iterdir())))
+        except OSError:  # not Linux: what the system cannot tell is left out
+            return
+        memory.set((self._worker,), float(pages * _PAGE_BYTES))
 
 
-def _sample(metric: str, value: float, **labels: str) -> str:
-    text = ",".join(f'{name}="{_escape(label)}"' for name, label in labels.items())
-    return f"{metric}{{{text}}} {value}"
-
-
-def _escape(label: str) -> str:
-    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+def _read(file: Path) -> _Snapshot | None:
+    try:
+        return _decode(file.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return None

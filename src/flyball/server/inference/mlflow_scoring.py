@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from flyball.core.errors import FlyballError, InvalidInputError
-from flyball.domain.serving.data_plane import Defer
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.server.inference.asking import MAX_ROWS, Asker, TooManyRowsError
+from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import JSON, Reply, Request
 from flyball.server.inference.paths import require_method, unknown_path
 from flyball.server.inference.rows import from_columns, origin_headers, pick_endpoint, read_object, read_rows, read_text
@@ -33,6 +33,8 @@ class MlflowScoring:
         asker: Asks the data plane.
     """
 
+    name = "mlflow"
+
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
 
@@ -42,13 +44,13 @@ class MlflowScoring:
             return True
         return path.endswith("/invocations") and path.startswith(("/endpoints/", "/gateway/"))
 
-    def answer(self, request: Request, defer: Defer) -> Reply:
+    def answer(self, request: Request, exchange: Exchange) -> Reply:
         """Answer a request; raises `FlyballError` for what is refused."""
         match request.path.removesuffix("/").split("/")[1:]:
             case ["invocations"]:
-                return self._invoke(request, pick_endpoint(request, self._asker.lines), defer)
+                return self._invoke(request, pick_endpoint(request, self._asker.lines), exchange)
             case ["endpoints" | "gateway", endpoint, "invocations"]:
-                return self._invoke(request, endpoint, defer)
+                return self._invoke(request, endpoint, exchange)
             case ["ping"]:
                 require_method(request, "GET")
                 return Reply(200 if self._asker.is_ready() else 503, b"\n")
@@ -78,13 +80,13 @@ class MlflowScoring:
             "limit": None,
         }
 
-    def _invoke(self, request: Request, endpoint: str, defer: Defer) -> Reply:
+    def _invoke(self, request: Request, endpoint: str, exchange: Exchange) -> Reply:
         require_method(request, "POST")
         read = _READERS.get(request.media_type or JSON)
         if read is None:
             raise MediaTypeError("Content-Type", request.media_type[:100], f"one of {', '.join(_READERS)}")
-        rows = read(self._asker.versions.load(endpoint), request.body)
-        answered = self._asker.ask(endpoint, rows, defer)
+        rows = read(self._asker.open(endpoint, exchange), request.body)
+        answered = self._asker.ask(endpoint, rows, exchange)
         return Reply(200, _encode({"predictions": answered.predictions}), headers=origin_headers(answered))
 
 

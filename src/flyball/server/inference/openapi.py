@@ -14,6 +14,7 @@ from flyball.domain.serving.fleet import Line
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.server.inference.asking import MAX_ROWS, required_fields
 from flyball.server.inference.oip.interface import Interface
+from flyball.server.inference.oip.tensors import DATATYPES
 from flyball.version import __version__
 
 _GREATEST_INT = 2**63 - 1
@@ -203,9 +204,9 @@ def _infer(name: str, loaded: LoadedVersion, example: _Json) -> _Json:
         "required": ["name", "datatype", "shape", "data"],
         "properties": {
             "name": {"type": "string"},
-            "datatype": {"enum": sorted({spec.datatype for spec in interface.inputs})},
+            "datatype": {"enum": list(DATATYPES)},
             "shape": {"type": "array", "minItems": 1, "maxItems": 2, "items": {"type": "integer", "minimum": 1}},
-            "parameters": {"type": "object"},
+            "parameters": {"type": ["object", "null"]},
             "data": {"type": "array"},
         },
     }
@@ -221,7 +222,10 @@ def _infer(name: str, loaded: LoadedVersion, example: _Json) -> _Json:
                 "items": {
                     "type": "object",
                     "required": ["name"],
-                    "properties": {"name": {"enum": list(interface.outputs)}},
+                    "properties": {
+                        "name": {"enum": list(interface.outputs)},
+                        "parameters": {"type": ["object", "null"]},
+                    },
                 },
             },
         },

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flyball.core.errors import ConflictError, FlyballError
-from flyball.domain.serving.data_plane import Defer
 from flyball.server.inference.asking import Asker
+from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.kserve_v1 import KserveV1
 from flyball.server.inference.listing import Listing
 from flyball.server.inference.messages import (
@@ -27,6 +27,7 @@ from flyball.server.inference.mlflow_scoring import MlflowScoring
 from flyball.server.inference.oip.inference import OpenInference
 from flyball.server.inference.oip.rest import OpenInferenceRest
 from flyball.server.inference.seldon_v1 import SeldonV1
+from flyball.server.inference.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from flyball.server.inference.oip.grpc import GrpcServer
@@ -36,13 +37,15 @@ _GRACE_S = 5.0
 
 
 class Protocol(typing.Protocol):
-    """One protocol over HTTP."""
+    """One protocol over HTTP; its name is a label of metrics."""
+
+    name: str
 
     def knows(self, path: str) -> bool:
         """Tell whether an address belongs to it."""
         ...
 
-    def answer(self, request: Request, defer: Defer) -> Reply:
+    def answer(self, request: Request, exchange: Exchange) -> Reply:
         """Answer a request; raises `FlyballError` for what is refused."""
         ...
 
@@ -68,11 +71,15 @@ class Protocols:
     Args:
         asker: Asks the data plane.
         thread: Where versions that callers name are loaded, so that no other request waits.
+        telemetry: Watches what comes over gRPC.
         max_body_bytes: A longer body or message is refused unread.
         grpc_address: Where to listen for gRPC; nowhere when it is empty.
     """
 
-    def __init__(self, asker: Asker, thread: Executor, *, max_body_bytes: int, grpc_address: str = "") -> None:
+    def __init__(
+        self, asker: Asker, thread: Executor, telemetry: Telemetry, *, max_body_bytes: int, grpc_address: str = ""
+    ) -> None:
+        self._telemetry = telemetry
         self._thread = thread
         self._max_body_bytes = max_body_bytes
         self._grpc_address = grpc_address
@@ -102,7 +109,7 @@ class Protocols:
                 raise
             _log.info("inference over gRPC is off: pip install 'flyball[grpc]' turns it on")
             return
-        server = GrpcServer(self.calls, self._thread, max_message_bytes=self._max_body_bytes)
+        server = GrpcServer(self.calls, self._thread, self._telemetry, max_message_bytes=self._max_body_bytes)
         try:
             await server.start(self._grpc_address)
         except RuntimeError as error:
@@ -124,16 +131,19 @@ class Protocols:
     def _find(self, path: str) -> Protocol | None:
         return next((protocol for protocol in self._protocols if protocol.knows(path)), None)
 
-    async def answer(self, scope: Scope, receive: Receive, defer: Defer) -> Reply:
+    async def answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
         """Read and answer a request; errors are told as its protocol tells them.
 
         Raises:
             DisconnectedError: The client left.
         """
         protocol = self._find(scope["path"]) or self._oip
+        exchange.protocol = protocol.name
         try:
             request = await read_request(scope, receive, self._max_body_bytes)
-            return compress(await self._answer(protocol, request, defer), request)
+            exchange.headers = request.headers
+            exchange.mark("read")
+            return compress(await self._answer(protocol, request, exchange), request)
         except DisconnectedError:
             raise
         except FlyballError as error:
@@ -143,12 +153,12 @@ class Protocols:
             _log.exception("%s %s failed", scope["method"], scope["path"])
             return protocol.refuse(UnexpectedError())
 
-    async def _answer(self, protocol: Protocol, request: Request, defer: Defer) -> Reply:
+    async def _answer(self, protocol: Protocol, request: Request, exchange: Exchange) -> Reply:
         loop = asyncio.get_running_loop()
         match request.path.split("/"):
             case ["", "v2", "repository", *_]:
-                return await loop.run_in_executor(self._thread, protocol.answer, request, defer)
+                return await loop.run_in_executor(self._thread, protocol.answer, request, exchange)
             case ["", "v2", "models", model, "versions", version, *rest] if rest != ["ready"]:
                 if self.calls.needs_loading(model, version):
                     await loop.run_in_executor(self._thread, self.calls.load, model, version)
-        return protocol.answer(request, defer)
+        return protocol.answer(request, exchange)

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from flyball.core.errors import FlyballError, InvalidInputError
-from flyball.domain.serving.data_plane import Defer
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.server.inference.asking import Asker
+from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
 from flyball.server.inference.paths import require_method, status_for_clients, unknown_path
 from flyball.server.inference.rows import from_columns, origin_headers, pick_endpoint, read_object, read_rows
@@ -24,6 +24,8 @@ class SeldonV1:
         asker: Asks the data plane.
     """
 
+    name = "seldon_v1"
+
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
 
@@ -31,7 +33,7 @@ class SeldonV1:
         """Tell whether an address belongs to this protocol."""
         return path in _PATHS or (path.startswith("/seldon/") and path.endswith(_PATHS))
 
-    def answer(self, request: Request, defer: Defer) -> Reply:
+    def answer(self, request: Request, exchange: Exchange) -> Reply:
         """Answer a request; raises `FlyballError` for what is refused."""
         match request.path.split("/")[1:]:
             case ["api", _, "predictions"]:
@@ -41,10 +43,10 @@ class SeldonV1:
             case _:
                 raise unknown_path(request, "POST /api/v1.0/predictions and /seldon/ANY/NAME/api/v1.0/predictions")
         require_method(request, "POST")
-        loaded = self._asker.versions.load(endpoint)
+        loaded = self._asker.open(endpoint, exchange)
         content = read_object(request.body)
         rows, is_tensor = _read(loaded, content)
-        answered = self._asker.ask(endpoint, rows, defer)
+        answered = self._asker.ask(endpoint, rows, exchange)
         meta = content.get("meta")
         given = meta.get("puid") if isinstance(meta, dict) else None
         values = answered.predictions

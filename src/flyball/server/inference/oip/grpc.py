@@ -17,6 +17,7 @@ from flyball.core.errors import (
     NotFoundError,
     NotPermittedError,
 )
+from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.oip.inference import InferAnswer, InferRequest, OpenInference
 from flyball.server.inference.oip.tensors import (
     BYTES,
@@ -29,6 +30,7 @@ from flyball.server.inference.oip.tensors import (
     write_raw,
 )
 from flyball.server.inference.oip.wire import HEALTH_SERVICE, SERVICE, make_messages
+from flyball.server.inference.telemetry import Telemetry
 
 _CODES: dict[type[FlyballError], grpc.StatusCode] = {
     InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -63,13 +65,16 @@ class GrpcServer:
     Args:
         calls: What the protocol can do.
         thread: Where versions are loaded, so that no other request waits.
+        telemetry: Watches inference.
         max_message_bytes: A longer message is refused unread.
     """
 
-    def __init__(self, calls: OpenInference, thread: Executor, *, max_message_bytes: int) -> None:
+    def __init__(self, calls: OpenInference, thread: Executor, telemetry: Telemetry, *, max_message_bytes: int) -> None:
+        self._telemetry = telemetry
         self._calls = calls
         self._thread = thread
         self._messages = make_messages()
+        self._decode = self._messages["ModelInferRequest"].FromString
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -97,7 +102,6 @@ class GrpcServer:
             "ModelReady": ("ModelReadyRequest", self._tell_model_ready),
             "ServerMetadata": ("ServerMetadataRequest", self._describe_server),
             "ModelMetadata": ("ModelMetadataRequest", self._describe_model),
-            "ModelInfer": ("ModelInferRequest", self._infer),
             "RepositoryIndex": ("RepositoryIndexRequest", self._list_repository),
             "RepositoryModelLoad": ("RepositoryModelRequest", self._load),
             "RepositoryModelUnload": ("RepositoryModelRequest", self._unload),
@@ -106,6 +110,7 @@ class GrpcServer:
             name: grpc.unary_unary_rpc_method_handler(self._make_handler(name, request, call))
             for name, (request, call) in unary.items()
         }
+        handlers["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self._infer)
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._stream)
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
@@ -122,32 +127,44 @@ class GrpcServer:
             try:
                 answer = await call(decode(data))
                 return bytes(answer.SerializeToString())
-            except DecodeError:
-                code, told = grpc.StatusCode.INVALID_ARGUMENT, f"the message is no {request}"
-            except FlyballError as error:
-                code, told = _code_of(error), _tell(error)
-            except Exception:  # noqa: BLE001 - the request's edge: one bad request must not end the process
-                _log.exception("%s failed", name)
-                code, told = grpc.StatusCode.INTERNAL, "something went wrong inside Flyball; its log has the reason"
+            except Exception as error:  # noqa: BLE001 - the request's edge: one bad request must not end the process
+                code, told = _refuse(error, name)
             await context.abort(code, told)
             raise AssertionError  # abort raises
 
         return handle
 
+    async def _infer(self, data: bytes, context: Any) -> bytes:
+        exchange = self._telemetry.begin(Exchange("open_inference_grpc"))
+        if self._telemetry.tracer is not None:
+            pairs = context.invocation_metadata() or ()
+            exchange.headers = {key.encode(): value.encode() for key, value in pairs if isinstance(value, str)}
+        code, told = grpc.StatusCode.OK, ""
+        try:
+            answer = await self._answer(self._decode(data), exchange)
+            return bytes(answer.SerializeToString())
+        except Exception as error:  # noqa: BLE001 - the request's edge: one bad request must not end the process
+            code, told = _refuse(error, "ModelInfer")
+        finally:
+            asyncio.get_running_loop().call_soon(exchange.run_deferred)
+            self._telemetry.finish(exchange, "ModelInfer", f"/{SERVICE}/ModelInfer", code.name)
+        await context.abort(code, told)
+        raise AssertionError  # abort raises
+
     async def _stream(self, requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
         """Answer each request of a stream; one that is refused does not end the others."""
-        decode, wrap = self._messages["ModelInferRequest"].FromString, self._messages["ModelStreamInferResponse"]
+        wrap = self._messages["ModelStreamInferResponse"]
         async for data in requests:
+            exchange = self._telemetry.begin(Exchange("open_inference_grpc"))
+            code = grpc.StatusCode.OK
             try:
-                answer = wrap(infer_response=await self._infer(decode(data)))
-            except DecodeError:
-                answer = wrap(error_message="the message is no ModelInferRequest")
-            except FlyballError as error:
-                answer = wrap(error_message=_tell(error))
-            except Exception:  # noqa: BLE001 - the request's edge: one bad request must not end the process
-                _log.exception("ModelStreamInfer failed")
-                answer = wrap(error_message="something went wrong inside Flyball; its log has the reason")
+                answer = wrap(infer_response=await self._answer(self._decode(data), exchange))
+            except Exception as error:  # noqa: BLE001 - the request's edge: one bad request must not end the process
+                code, told = _refuse(error, "ModelStreamInfer")
+                answer = wrap(error_message=told)
+            self._telemetry.finish(exchange, "ModelStreamInfer", f"/{SERVICE}/ModelStreamInfer", code.name)
             yield answer.SerializeToString()
+            exchange.run_deferred()
 
     async def _tell_live(self, _request: Any) -> Any:
         return self._messages["ServerLiveResponse"](live=True)
@@ -195,7 +212,7 @@ class GrpcServer:
         if self._calls.needs_loading(model, version):
             await self._in_thread(lambda: self._calls.load(model, version))
 
-    async def _infer(self, request: Any) -> Any:
+    async def _answer(self, request: Any, exchange: Exchange) -> Any:
         await self._load_named(request.model_name, request.model_version)
         answer = self._calls.infer(
             InferRequest(
@@ -205,7 +222,7 @@ class GrpcServer:
                 inputs=_read_inputs(request),
                 outputs=[output.name for output in request.outputs],
             ),
-            _soon,
+            exchange,
         )
         return self._write(answer, is_raw=bool(request.raw_input_contents))
 
@@ -223,10 +240,6 @@ class GrpcServer:
                 values = [str(value).encode() for value in values]
             getattr(output.contents, _CONTENTS[tensor.datatype]).extend(values)
         return response
-
-
-def _soon(work: Callable[[], None]) -> None:
-    asyncio.get_running_loop().call_soon(work)
 
 
 def _read_inputs(request: Any) -> list[Tensor]:
@@ -255,6 +268,16 @@ def _read_contents(tensor: Any) -> Tensor:
     if tensor.datatype == BYTES:
         values = [read_text(tensor.name, value) for value in values]
     return read_json(tensor.name, tensor.datatype, tensor.shape, values)
+
+
+def _refuse(error: Exception, name: str) -> tuple[grpc.StatusCode, str]:
+    """Return what tells a caller of an error; what should not have happened goes to the log."""
+    if isinstance(error, DecodeError):
+        return grpc.StatusCode.INVALID_ARGUMENT, "the message is not what this call takes"
+    if isinstance(error, FlyballError):
+        return _code_of(error), _tell(error)
+    _log.error("%s failed", name, exc_info=error)
+    return grpc.StatusCode.INTERNAL, "something went wrong inside Flyball; its log has the reason"
 
 
 def _code_of(error: FlyballError) -> grpc.StatusCode:

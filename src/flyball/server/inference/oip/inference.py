@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 
 from flyball.core.errors import InvalidInputError, UnknownNameError
-from flyball.domain.serving.data_plane import Defer
 from flyball.domain.serving.fleet import NothingLiveError
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.server.inference.asking import Asker
+from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.oip.interface import MODEL_VERSION, Interface, read_columns, write_output
 from flyball.server.inference.oip.tensors import Tensor
 from flyball.version import __version__
@@ -69,15 +69,15 @@ class OpenInference:
         """Let a version leave the memory; see `VersionsOnDemand.unload` for what is raised."""
         self._asker.versions.unload(model, version)
 
-    def infer(self, request: InferRequest, defer: Defer) -> InferAnswer:
+    def infer(self, request: InferRequest, exchange: Exchange) -> InferAnswer:
         """Answer all rows of a request, or none; see `Asker.ask` and `VersionsOnDemand.load` for what is raised."""
-        loaded = self._asker.versions.load(request.model, request.version)
+        loaded = self._asker.open(request.model, exchange, request.version)
         interface = self.interface(loaded)
         for name in request.outputs:
             if name not in interface.outputs:
                 raise UnknownOutputError(name, list(interface.outputs))
         columns = read_columns(interface, request.inputs)
-        answered = self._asker.ask(request.model, columns, defer, loaded if request.version else None)
+        answered = self._asker.ask(request.model, columns, exchange, loaded if request.version else None)
         names = list(request.outputs or interface.answered)
         if not answered.number and MODEL_VERSION not in names:
             # Two versions shared the rows: who answered which is never left open.

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from flyball.core.errors import FlyballError, InvalidInputError
-from flyball.domain.serving.data_plane import Defer
+from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
 from flyball.server.inference.oip.inference import InferAnswer, InferRequest, OpenInference
 from flyball.server.inference.oip.tensors import Tensor, TensorError, read_json, read_raw, write_raw
@@ -53,6 +53,8 @@ class OpenInferenceRest:
         calls: What the protocol can do.
     """
 
+    name = "open_inference"
+
     def __init__(self, calls: OpenInference) -> None:
         self._calls = calls
 
@@ -64,7 +66,7 @@ class OpenInferenceRest:
         """Return ``{"error": text}``."""
         return refuse_plainly(error)
 
-    def answer(self, request: Request, defer: Defer) -> Reply:
+    def answer(self, request: Request, exchange: Exchange) -> Reply:
         """Answer a request; raises `FlyballError` for what is refused."""
         match request.path.removesuffix("/").split("/")[2:]:
             case []:
@@ -78,18 +80,20 @@ class OpenInferenceRest:
             case ["models"]:
                 return _reply(request, "GET", lambda: {"models": self._calls.list_models()})
             case ["models", model, "versions", version, *rest]:
-                return self._answer_model(request, model, version, rest, defer)
+                return self._answer_model(request, model, version, rest, exchange)
             case ["models", model, *rest]:
-                return self._answer_model(request, model, "", rest, defer)
+                return self._answer_model(request, model, "", rest, exchange)
             case ["repository", *rest]:
                 return self._answer_repository(request, rest)
         raise unknown_path(request, _ADDRESSES)
 
-    def _answer_model(self, request: Request, model: str, version: str, rest: Sequence[str], defer: Defer) -> Reply:
+    def _answer_model(
+        self, request: Request, model: str, version: str, rest: Sequence[str], exchange: Exchange
+    ) -> Reply:
         match rest:
             case ["infer"]:
                 require_method(request, "POST")
-                return self._infer(request, model, version, defer)
+                return self._infer(request, model, version, exchange)
             case []:
                 return _reply(request, "GET", lambda: self._calls.describe_model(model, version))
             case ["ready"]:
@@ -112,7 +116,7 @@ class OpenInferenceRest:
                 return Reply(200, b"{}")
         raise unknown_path(request, "POST /v2/repository/index and /v2/repository/models/NAME/load or /unload")
 
-    def _infer(self, request: Request, model: str, version: str, defer: Defer) -> Reply:
+    def _infer(self, request: Request, model: str, version: str, exchange: Exchange) -> Reply:
         header, raw = _split_body(request)
         try:
             body = _decode(header)
@@ -130,7 +134,7 @@ class OpenInferenceRest:
                 inputs=inputs,
                 outputs=[output.name for output in wanted],
             ),
-            defer,
+            exchange,
         )
         default = _flag(body.parameters, "binary_data_output")
         is_binary = {output.name: _flag(output.parameters, "binary_data", default) for output in wanted}
