@@ -103,7 +103,8 @@ def open_source(table: Table, root: Path, digest_files: Callable[[list[Path]], l
 def declaration_digest(table: Table, root: Path, digest_file: Callable[[Path], str]) -> str:
     """Return the identity of how a table's bytes become rows: formats, times and the code of ``prepare``."""
     code = identify_code(table.prepare, root, digest=digest_file).digest if table.prepare else ""
-    return digest_value([table.time, table.known, table.time_format, list(table.nulls), code])
+    types = [table.types] if table.types else []
+    return digest_value([table.time, table.known, table.time_format, list(table.nulls), code, *types])
 
 
 def content_id(source: Source, declaration: str) -> str:
@@ -184,7 +185,7 @@ def read_content(content: Content, blobs: LocalBlobStore) -> pl.LazyFrame:
 def _scan(source: Source) -> pl.LazyFrame:
     table = source.table
     if source.kind == "csv":
-        frame = scan_csv([file.path for file in source.files], nulls=table.nulls, what=table.label)
+        frame = scan_csv([file.path for file in source.files], nulls=table.nulls, what=table.label, types=table.types)
     elif source.version is not None:
         frame = scan_delta(source.path, source.version)
     elif not source.files:

@@ -1,6 +1,6 @@
 """What a project declares about its data: entities, tables, and references to columns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ import msgspec
 from flyball.core.errors import InvalidInputError
 from flyball.domain.data.expectations import ColumnRules, flatten, require_expectations
 from flyball.domain.data.rules import Rule
+from flyball.domain.data.schemas import DTYPES, DType
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,6 +56,7 @@ class Table:
         key: The column or columns that identify a row.
         time_format: How text of ``time`` and ``known`` is written, such as ``"%m/%d/%y"``.
         nulls: Texts of a CSV file that mean that a value is missing.
+        types: Types of columns of a CSV file, where their values would tell otherwise: ``{"sku": "string"}``.
         prepare: Runs once after reading; its code belongs to the snapshot's identity.
         name: The table's name; by default the variable it is assigned to.
 
@@ -72,6 +74,7 @@ class Table:
         key: str | Sequence[str] | None = None,
         time_format: str | None = None,
         nulls: Sequence[str] = (),
+        types: Mapping[str, DType] | None = None,
         prepare: "Prepare | None" = None,
         name: str | None = None,
     ) -> None:
@@ -92,6 +95,12 @@ class Table:
         self.key = _names((key,) if isinstance(key, str) else tuple(key or ()), f"the key of {self.label}")
         self.time_format = time_format
         self.nulls = _names((nulls,) if isinstance(nulls, str) else tuple(nulls), f"nulls of {self.label}")
+        self.types = dict(types or {})
+        for column, dtype in self.types.items():
+            if dtype not in DTYPES:
+                raise InvalidInputError(
+                    f"{dtype!r}, the type of {column!r} in {self.label}, is none of {', '.join(DTYPES)}"
+                )
         self.prepare = prepare
         self._expected: tuple[Rule | ColumnRules, ...] = ()
 
