@@ -63,7 +63,9 @@ def test_quoted_commas_and_line_ends_are_no_bad_lines(tmp_path: Path, text: str,
 
 def test_one_text_among_many_numbers_is_named_by_its_row(tmp_path: Path) -> None:
     rows = "".join(f"{number},{number / 7}\n" for number in range(5000))
-    with pytest.raises(LineUnreadableError, match="row 5,001 holds 'oops' in column 'b', where nearly all 5,001 values"):
+    with pytest.raises(
+        LineUnreadableError, match="row 5,001 holds 'oops' in column 'b', where nearly all 5,001 values"
+    ):
         read(tmp_path, "a,b\n" + rows + "5000,oops\n")
     assert read(tmp_path, "a,b\n" + rows + "5000,oops\n", types={"b": "string"})["b"][-1] == "oops"
     # a column of which some part is no number holds text

@@ -40,6 +40,11 @@ class LocalBlobStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return self._root
+
     def put_bytes(self, data: bytes | memoryview) -> str:
         """See `BlobStore.put_bytes`."""
         digest = digest_bytes(data)

@@ -53,7 +53,7 @@ def run_pipeline(
         LocalEngine(settings.workers or None),
         WorkspaceServices(project, home),
         root,
-        tables=lambda: [str(root / table.source) for table in project.tables.values()],
+        tables=lambda: [table.place(root) for table in project.tables.values()],
         loaded_ns=LOADED_NS,
     )
     return service.run(declared, params, cause=cause, actor=actor, progress=progress)

@@ -246,7 +246,7 @@ class Workspace(Home):
             InlineEngine() if is_inline else LocalEngine(self.settings.workers or None),
             self.run_services(),
             self.project_dir,
-            tables=lambda: [str(project.root / Path(table.source)) for table in project.tables.values()],
+            tables=lambda: [table.place(project.root) for table in project.tables.values()],
             loaded_ns=loaded_ns,
         )
         # Live, a run takes all there is; only a simulated present cuts off what is not known yet.

@@ -16,7 +16,7 @@ from flyball.core.files import DiskFullError, sync_folder
 from flyball.core.hashing import digest_value
 from flyball.domain.data.code import identify_code
 from flyball.domain.data.instants import is_instant_dtype, plan_instants, to_utc
-from flyball.domain.data.schemas import Schema
+from flyball.domain.data.schemas import Field, Schema
 from flyball.domain.data.snapshots import (
     ColumnMissingError,
     Content,
@@ -28,19 +28,19 @@ from flyball.domain.data.snapshots import (
 from flyball.domain.data.tables import Table
 from flyball.storage.blobs import LocalBlobStore
 from flyball.storage.tables.csv import first_line, scan_csv
-from flyball.storage.tables.delta import open_delta, scan_delta
-from flyball.storage.tables.parquet import scan_parquet, with_partitions
+from flyball.storage.tables.delta import scan_delta
+from flyball.storage.tables.folders import DIGEST, FILE
+from flyball.storage.tables.parquet import scan_parquet
 from flyball.storage.tables.sources import (
     DataFile,
     Kind,
-    SourceMissingError,
     SourceUnreadableError,
-    find_kind,
-    list_files,
     stat_token,
 )
 
 CheckSchema = Callable[[Schema], None]
+_MOST_FILES = 32  # beyond, reading many small files costs more than storing the rows again
+_ROWS_COMPARED = 250_000
 
 
 class Source(NamedTuple):
@@ -67,44 +67,11 @@ class Source(NamedTuple):
     version: int | None = None
 
 
-def open_source(table: Table, root: Path, digest_files: Callable[[list[Path]], list[str]]) -> Source:
-    """Resolve a table's source.
-
-    Args:
-        table: The declaration.
-        root: The project's folder.
-        digest_files: Returns the digests of files.
-
-    Raises:
-        SourceMissingError: There is nothing.
-        SourceUnreadableError: A Delta log is damaged.
-        InvalidInputError: It has no known format.
-    """
-    path = root / Path(table.source).expanduser()
-    kind, schema, version = find_kind(path, table.label), None, None
-    if kind == "delta":
-        found = open_delta(path, what=table.label)
-        schema, version = found.schema, None if found.is_plain else found.version
-        files = found.files
-        if not found.is_plain:
-            files = [DataFile(file, {}) for file in list_files(path, "parquet", table.label)]
-    else:
-        paths = list_files(path, kind, table.label)
-        base = path if path.is_dir() else path.parent
-        files = with_partitions(paths, base) if kind == "parquet" else [DataFile(file, {}) for file in paths]
-    try:
-        tokens = [stat_token(file.path) for file in files]
-        digests = digest_files([file.path for file in files])
-    except FileNotFoundError as error:
-        raise SourceMissingError(table.label, path, "a file was removed while it was read") from error
-    return Source(table, path, kind, files, digests, tokens, schema, version)
-
-
 def declaration_digest(table: Table, root: Path, digest_file: Callable[[Path], str]) -> str:
     """Return the identity of how a table's bytes become rows: formats, times and the code of ``prepare``."""
     code = identify_code(table.prepare, root, digest=digest_file).digest if table.prepare else ""
-    types = [table.types] if table.types else []
-    return digest_value([table.time, table.known, table.time_format, list(table.nulls), code, *types])
+    extra = [value for value in (table.types, table.files, table.sql) if value]
+    return digest_value([table.time, table.known, table.time_format, list(table.nulls), code, *extra])
 
 
 def content_id(source: Source, declaration: str) -> str:
@@ -114,7 +81,9 @@ def content_id(source: Source, declaration: str) -> str:
     return digest_value([source.kind, files, columns, source.version, declaration])
 
 
-def store_content(source: Source, id_: str, blobs: LocalBlobStore, check_schema: CheckSchema) -> Content:
+def store_content(
+    source: Source, id_: str, blobs: LocalBlobStore, check_schema: CheckSchema, before: Content | None = None
+) -> Content:
     """Read a source once, check it, and store its bytes.
 
     Args:
@@ -122,6 +91,7 @@ def store_content(source: Source, id_: str, blobs: LocalBlobStore, check_schema:
         id_: The content's identity.
         blobs: Where the bytes go.
         check_schema: Raises if the columns are not welcome; called before anything is stored.
+        before: What the table held last, whose stored rows are used again where they are still its first ones.
 
     Raises:
         SourceUnreadableError: A file is cut off or corrupt.
@@ -139,11 +109,48 @@ def store_content(source: Source, id_: str, blobs: LocalBlobStore, check_schema:
     with _converted(source, frame, blobs) as path:
         content = _describe(source, id_, _scan_one(path))
         check_schema(content.schema)
-        size_bytes = path.stat().st_size
-        digest = blobs.adopt(path)
-        sync_folder(blobs.path(digest).parent)
-    file = SnapshotFile(digest=digest, size_bytes=size_bytes, rows=content.rows)
-    return msgspec.structs.replace(content, files=(file,), stored="converted")
+        files = _shared_files(path, content, before, blobs) or (_adopt(path, content.rows, blobs),)
+    return msgspec.structs.replace(content, files=files, stored="converted")
+
+
+def _shared_files(
+    path: Path, content: Content, before: Content | None, blobs: LocalBlobStore
+) -> tuple[SnapshotFile, ...]:
+    """Keep only the rows that came after those of an earlier content, where it begins with the same ones.
+
+    A table that grows at its end, such as one of labels, so costs what was added and not its whole at each change.
+
+    Returns:
+        The earlier files and one with the rows that were added; nothing where the earlier rows are not the first ones.
+    """
+    if (
+        before is None
+        or before.stored != "converted"
+        or not 0 < before.rows < content.rows
+        or len(before.files) >= _MOST_FILES
+        or not all(blobs.has(file.digest) for file in before.files)
+    ):
+        return ()
+    old = scan_parquet([DataFile(blobs.path(file.digest), {}) for file in before.files], what="snapshot", checked=True)
+    new = _scan_one(path)
+    if old.collect_schema() != new.collect_schema():
+        return ()
+    for start in range(0, before.rows, _ROWS_COMPARED):
+        count = min(_ROWS_COMPARED, before.rows - start)
+        if not old.slice(start, count).collect().equals(new.slice(start, count).collect()):
+            return ()
+    added = blobs.unfinished()
+    try:
+        new.slice(before.rows).sink_parquet(added, sync_on_close="all")
+        return (*before.files, _adopt(added, content.rows - before.rows, blobs))
+    finally:
+        added.unlink(missing_ok=True)
+
+
+def _adopt(path: Path, rows: int, blobs: LocalBlobStore) -> SnapshotFile:
+    size_bytes, digest = path.stat().st_size, blobs.adopt(path)
+    sync_folder(blobs.path(digest).parent)
+    return SnapshotFile(digest=digest, size_bytes=size_bytes, rows=rows)
 
 
 def _copy_files(source: Source, blobs: LocalBlobStore) -> tuple[SnapshotFile, ...]:
@@ -179,7 +186,13 @@ def read_content(content: Content, blobs: LocalBlobStore) -> pl.LazyFrame:
     schema = None
     if content.arrow_schema:
         schema = pl.read_ipc(base64.b64decode(content.arrow_schema)).schema
-    return _in_utc(scan_parquet(files, what="snapshot", schema=schema, checked=True), content.instants)
+    frame = _in_utc(scan_parquet(files, what="snapshot", schema=schema, checked=True), content.instants)
+    if not content.has_files:
+        return frame
+    digest = pl.col(DIGEST)
+    return frame.with_columns(
+        pl.concat_str(pl.lit(f"{blobs.root}/"), digest.str.head(2), pl.lit("/"), digest).alias(FILE)
+    )
 
 
 def _scan(source: Source) -> pl.LazyFrame:
@@ -307,6 +320,8 @@ def _describe(source: Source, id_: str, frame: pl.LazyFrame) -> Content:
             if nullable[column]:
                 plan_instants(frame, column, time_format=None, what=table.label)
         schema = Schema.of(frame, nullable=nullable)
+        if table.files:
+            schema = Schema((*schema.fields, Field(name=FILE, dtype="string", nullable=False)))
     known = table.known or table.time
     return Content(
         id=id_,
@@ -319,6 +334,7 @@ def _describe(source: Source, id_: str, frame: pl.LazyFrame) -> Content:
         time_to=found[f"to {table.time}"] if table.time else None,
         known_from=found[f"from {known}"] if known else None,
         known_to=found[f"to {known}"] if known else None,
+        has_files=bool(table.files),
     )
 
 

@@ -15,11 +15,11 @@ from flyball.domain.data.contents import (
     content_id,
     cut_of,
     declaration_digest,
-    open_source,
     read_content,
     store_content,
 )
 from flyball.domain.data.digests import FileDigests
+from flyball.domain.data.opening import fingerprint, opened_source
 from flyball.domain.data.reports import Report
 from flyball.domain.data.rules import Rule, encode_rules, rule_name
 from flyball.domain.data.schemas import Schema
@@ -37,7 +37,6 @@ from flyball.domain.data.tables import Table
 from flyball.domain.journal.service import Journal
 from flyball.storage.blobs import LocalBlobStore
 from flyball.storage.db import Database
-from flyball.storage.tables.sources import fingerprint_source
 
 Reports = list[Report]  # in the class below, `list` is a method
 
@@ -89,9 +88,9 @@ class DataService:
         """
         name = table.required_name
         self._declared.update({name: table, **table.referenced})
-        source = open_source(table, self._root, self._digests.digest_all)
         declaration = declaration_digest(table, self._root, self._digests.digest)
-        content, is_new = self._content(source, declaration, accept_schema_change=accept_schema_change)
+        with opened_source(table, self._root, self._digests.digest_all, self._blobs) as source:
+            content, is_new = self._content(source, declaration, accept_schema_change=accept_schema_change)
         snapshot = self._cut(content, table, as_of)
         with self._db.read() as tx:
             existing = store.find_snapshot(tx, snapshot.id, name)
@@ -215,7 +214,7 @@ class DataService:
         Raises:
             SourceMissingError: There is no source.
         """
-        return fingerprint_source(self._root / Path(table.source).expanduser(), table.label)
+        return fingerprint(table, self._root)
 
     def _around(self, snapshot: Snapshot) -> Surroundings:
         def values(table: str, column: str) -> pl.Series:
@@ -257,7 +256,11 @@ class DataService:
             if changes := last[0].schema.changes_to(schema):
                 raise SchemaChangedError(source.table.required_name, changes)
 
-        return store_content(source, id_, self._blobs, check_schema), True
+        before = None
+        if last is not None and last[1] == declaration:
+            with self._db.read() as tx:
+                before = store.find_content(tx, last[0].digest)
+        return store_content(source, id_, self._blobs, check_schema, before), True
 
     def _cut(self, content: Content, table: Table, as_of: datetime | None) -> Snapshot:
         id_, rows, cut = content.id, content.rows, None

@@ -39,6 +39,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
         time_to: The latest of ``time``.
         known_from: When the first row became known.
         known_to: When the last row became known.
+        has_files: Whether each row is about a file, of which a blob named by the row's ``digest`` is kept.
         arrow_schema: For Delta tables, whose files may lack columns: an empty Arrow file with all columns, base 64.
     """
 
@@ -53,6 +54,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     known_from: datetime | None = None
     known_to: datetime | None = None
     arrow_schema: str = ""
+    has_files: bool = False
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

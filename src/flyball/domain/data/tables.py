@@ -10,6 +10,7 @@ from flyball.core.errors import InvalidInputError
 from flyball.domain.data.expectations import ColumnRules, flatten, require_expectations
 from flyball.domain.data.rules import Rule
 from flyball.domain.data.schemas import DTYPES, DType
+from flyball.storage.tables.urls import is_database, sqlite_path
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,12 +44,14 @@ class Entity:
 
 
 class Table:
-    """A table where it lies: a CSV or Parquet file, a glob or folder of them, or a Delta table.
+    """A table where it lies: a CSV or Parquet file, a glob or folder of them, a Delta table, a database, or files.
 
     Nothing is read when a table is declared.
 
     Args:
-        source: A path; a relative one starts at the project's folder.
+        source: A path (a relative one starts at the project's folder), or the URL of a database:
+            ``sqlite:///data/shop.db``, ``postgresql://user:${PGPASSWORD}@host/shop``, ``snowflake://...``, or
+            ``adbc+DRIVER://...`` for any ADBC driver. ``${NAME}`` stands for an environment variable.
         entity: Whom or what the rows are about.
         time: The column that says when a row held. Text is read as ISO 8601 or by ``time_format``; without a
             zone it is UTC.
@@ -57,6 +60,9 @@ class Table:
         time_format: How text of ``time`` and ``known`` is written, such as ``"%m/%d/%y"``.
         nulls: Texts of a CSV file that mean that a value is missing.
         types: Types of columns of a CSV file, where their values would tell otherwise: ``{"sku": "string"}``.
+        version: Of a Delta table: the number of the version to read, or an instant at which it was the newest.
+        sql: Of a database: a table's name, or a query.
+        files: Of a folder: which of its files are rows, such as ``"**/*.jpg"``.
         prepare: Runs once after reading; its code belongs to the snapshot's identity.
         name: The table's name; by default the variable it is assigned to.
 
@@ -75,6 +81,9 @@ class Table:
         time_format: str | None = None,
         nulls: Sequence[str] = (),
         types: Mapping[str, DType] | None = None,
+        version: int | str | None = None,
+        sql: str = "",
+        files: str = "",
         prepare: "Prepare | None" = None,
         name: str | None = None,
     ) -> None:
@@ -102,7 +111,21 @@ class Table:
                     f"{dtype!r}, the type of {column!r} in {self.label}, is none of {', '.join(DTYPES)}"
                 )
         self.prepare = prepare
+        self.version = version
+        self.sql = sql
+        self.files = files
+        if is_database(self.source) != bool(sql):
+            raise InvalidInputError(
+                f"{self.label} needs both the URL of a database and sql=",
+                hint='Write it as fb.Table("postgresql://host/shop", sql="orders"), or with a query.',
+            )
         self._expected: tuple[Rule | ColumnRules, ...] = ()
+
+    def place(self, root: Path) -> str:
+        """Return the path of what the table is read from; the URL of a database that is no file."""
+        if is_database(self.source):
+            return str(sqlite_path(self.source, root) or self.source)
+        return str(root / Path(self.source).expanduser())
 
     @property
     def label(self) -> str:

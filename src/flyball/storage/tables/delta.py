@@ -1,11 +1,13 @@
 """Delta tables: the files that are active in the current version."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
 import polars as pl
 
+from flyball.core.errors import NotFoundError
 from flyball.storage.tables.csv import first_line
 from flyball.storage.tables.sources import DataFile, SourceUnreadableError
 
@@ -29,17 +31,43 @@ class DeltaVersion(NamedTuple):
     is_plain: bool
 
 
-def open_delta(path: Path, *, what: str) -> DeltaVersion:
-    """Read the current version's log.
+class VersionMissingError(NotFoundError):
+    """A Delta table has no such version, or no longer all of its files."""
+
+    code = "data/version-missing"
+
+    def __init__(self, what: str, version: int | datetime, newest: int) -> None:
+        super().__init__(
+            f"the {what} has no version {version}; the newest is {newest}",
+            hint="Correct version= of the table: a number, or an instant after the table was made.",
+        )
+
+
+def open_delta(path: Path, *, what: str, version: int | datetime | None = None) -> DeltaVersion:
+    """Read a version's log.
+
+    Args:
+        path: The table's folder.
+        what: The table, for errors.
+        version: Its number, or an instant at which it was the newest; the present one by default.
 
     Raises:
         SourceUnreadableError: The log is damaged.
+        VersionMissingError: There is no such version.
     """
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
     try:
         table = DeltaTable(str(path))
+        if version is not None:
+            newest = table.version()
+            try:
+                table.load_as_version(version)
+            except (DeltaError, ValueError) as error:
+                raise VersionMissingError(what, version, newest) from error
+            if isinstance(version, int) and table.version() != version:
+                raise VersionMissingError(what, version, newest)
         features = {str(feature) for feature in table.protocol().reader_features or ()}
         schema = pl.Schema(table.schema())
         actions = pl.DataFrame(table.get_add_actions(flatten=False))

@@ -1,0 +1,58 @@
+"""A folder of files as a table: one row a file, such as an image or a recording."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from flyball.storage.tables.sources import SourceMissingError
+
+MODIFIED, DIGEST, FILE = "modified_at", "digest", "file"
+
+
+def list_members(folder: Path, pattern: str, what: str) -> list[Path]:
+    """Return the files of a folder that a pattern such as ``**/*.jpg`` matches, in the order of their paths.
+
+    Raises:
+        SourceMissingError: There is no folder, or no such file in it.
+    """
+    if not folder.is_dir():
+        raise SourceMissingError(what, folder, "there is no folder")
+    found = sorted(
+        path
+        for path in folder.glob(pattern)
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        raise SourceMissingError(what, folder, f"no file matches {pattern!r}")
+    return found
+
+
+def describe_members(
+    folder: Path, members: Sequence[Path], digest_files: Callable[[list[Path]], list[str]], *, with_times: bool
+) -> pl.DataFrame:
+    """Return one row a file: ``path``, ``folder``, ``name``, ``size_bytes``, ``digest``.
+
+    The time of its last change is only told where it is asked for: copying a folder changes it.
+    """
+    relative = [path.relative_to(folder) for path in members]
+    columns: dict[str, object] = {
+        "path": [path.as_posix() for path in relative],
+        "folder": ["" if len(path.parts) == 1 else path.parent.as_posix() for path in relative],
+        "name": [path.name for path in relative],
+        "size_bytes": [path.stat().st_size for path in members],
+        DIGEST: digest_files(list(members)),
+    }
+    if with_times:
+        columns[MODIFIED] = [datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in members]
+    schema = {
+        "path": pl.String(),
+        "folder": pl.String(),
+        "name": pl.String(),
+        "size_bytes": pl.Int64(),
+        DIGEST: pl.String(),
+    }
+    return pl.DataFrame(
+        columns, schema_overrides={**schema, **({MODIFIED: pl.Datetime("us", "UTC")} if with_times else {})}
+    )
