@@ -4,15 +4,15 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.server.asgi import Receive, Scope, Send
 from flyball.server.mlflow.answers import Answer, StreamedAnswer, as_answer, encode
 from flyball.server.mlflow.areas import ROUTES
+from flyball.server.mlflow.committing import AsyncCommitter
 from flyball.server.mlflow.errors import UNEXPECTED, refuse
 from flyball.server.mlflow.requests import DisconnectedError, Request
-from flyball.server.mlflow.routing import Kind, Route, Router, Work
+from flyball.server.mlflow.routing import Kind, Route, Router
 from flyball.server.problems import BodyTooLargeError
 from flyball.workspace.home import Home
 
@@ -38,7 +38,7 @@ class MlflowApp:
         self._home = home
         self._router = Router(routes)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="mlflow-read")
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="mlflow-write")
+        self._committer = AsyncCommitter(home.db)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
@@ -62,7 +62,7 @@ class MlflowApp:
     def close(self) -> None:
         """End the threads, once what they do is done."""
         self._readers.shutdown()
-        self._writer.shutdown()
+        self._committer.close()
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer | StreamedAnswer:
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
@@ -77,18 +77,12 @@ class MlflowApp:
         if route.kind is Kind.STREAM:
             return as_answer(await route.handler(self._home, request))
         request.body = await _read_body(request, route.max_body_bytes)
-        loop = asyncio.get_running_loop()
         if route.kind is Kind.READ:
-            return await loop.run_in_executor(self._readers, self._read, route, request)
-        work = route.handler(self._home, request)
-        return as_answer(await loop.run_in_executor(self._writer, self._write, work))
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, route, request)
+        return as_answer(await self._committer.commit(route.handler(self._home, request)))
 
     def _read(self, route: Route, request: Request) -> Answer | StreamedAnswer:
         return as_answer(route.handler(self._home, request))
-
-    def _write(self, work: Work) -> Any:
-        with self._home.db.begin() as tx:
-            return work(tx)
 
 
 async def _read_body(request: Request, limit_bytes: int) -> bytes:

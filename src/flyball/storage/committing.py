@@ -1,0 +1,102 @@
+"""Group commit: what many callers want to write at once becomes durable with one commit."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from flyball.storage.db import Database, Transaction
+
+T = TypeVar("T")
+Work = Callable[[Transaction], Any]
+Outcome = tuple[Any, BaseException | None]
+_MOST_AT_ONCE = 256
+
+
+class GroupCommitter:
+    """Runs pieces of work one after the other in a thread of its own, as many as wait in one transaction.
+
+    A commit costs a write to disk, whatever it holds: while one is under way the next ones gather. A piece of work
+    that raises is undone alone; the others are kept. Each caller hears after the commit, so that what it was told is
+    durable.
+
+    Args:
+        db: Where to write.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._waiting: list[tuple[Work, Callable[[Outcome], object]]] = []
+        self._wake = threading.Condition()
+        self._is_closed = False
+        self._thread: threading.Thread | None = None
+
+    def submit(self, work: Callable[[Transaction], T]) -> "Future[T]":
+        """Let work be done; the future has what it returns, once that is durable, or what it raised."""
+        future: Future[T] = Future()
+
+        def tell(outcome: Outcome) -> None:
+            result, error = outcome
+            future.set_result(result) if error is None else future.set_exception(error)
+
+        self.hand_in(work, tell)
+        return future
+
+    def hand_in(self, work: Work, tell: Callable[[Outcome], object]) -> None:
+        """Let work be done, and ``tell`` be called in the committer's thread once it is durable, or has failed.
+
+        Raises:
+            RuntimeError: The committer is closed.
+        """
+        with self._wake:
+            if self._is_closed:
+                raise RuntimeError("the committer is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+                self._thread.start()
+            self._waiting.append((work, tell))
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Finish what was handed in, and end the thread."""
+        with self._wake:
+            self._is_closed = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._waiting and not self._is_closed:
+                    self._wake.wait()
+                if not self._waiting:
+                    break
+                batch, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
+            outcomes = commit_together(self._db, [work for work, _ in batch])
+            for (_, tell), outcome in zip(batch, outcomes, strict=True):
+                tell(outcome)
+        self._db.close()
+
+
+def commit_together(db: Database, works: Sequence[Work]) -> list[Outcome]:
+    """Run pieces of work in one transaction, each undone alone if it raises; return each one's result or error."""
+    try:
+        with db.begin() as tx:
+            if len(works) == 1:
+                return [(works[0](tx), None)]
+            return [_attempt(tx, work) for work in works]
+    except BaseException as error:  # noqa: BLE001 - handed to each caller, who raises it
+        return [(None, error)] * len(works)
+
+
+def _attempt(tx: Transaction, work: Work) -> Outcome:
+    tx.execute("SAVEPOINT piece")
+    try:
+        result = work(tx)
+    except BaseException as error:  # noqa: BLE001 - handed to the caller, who raises it
+        tx.execute("ROLLBACK TO SAVEPOINT piece")
+        tx.execute("RELEASE SAVEPOINT piece")
+        return None, error
+    tx.execute("RELEASE SAVEPOINT piece")
+    return result, None
