@@ -60,6 +60,28 @@ def fill_mlflow(folder: Path, database: str, count: int) -> None:
             connection.execute(model.__table__.insert(), content)
 
 
+def fill_flyball(folder: Path, count: int) -> None:
+    from flyball.domain.tracking.points import Point
+    from flyball.workspace.home import Home
+
+    home = Home(folder, folder / ".flyball", is_durable=False)
+    now = int(time.time() * 1000) - count
+    with home.db.begin() as tx:
+        place = home.experiments.create(tx, "filled")
+        for number, some_metrics, some_params, some_tags in rows(count):
+            run = home.client_runs.create(tx, place, name=f"run {number}", started_at_us=(now + number) * 1000).run
+            home.client_runs.log(
+                tx,
+                run.id,
+                points=[Point(key, value, now * 1000) for key, value in some_metrics],
+                params=dict(some_params),
+                tags=dict(some_tags),
+            )
+
+
 if __name__ == "__main__":
     kind, folder, database, count = sys.argv[1:5]
-    fill_mlflow(Path(folder), database, int(count))
+    if kind == "flyball":
+        fill_flyball(Path(folder), int(count))
+    else:
+        fill_mlflow(Path(folder), database, int(count))

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import msgspec
 
 from flyball.core.errors import ConflictError, InvalidInputError, NotFoundError
-from flyball.domain.tracking.points import Point
 from flyball.domain.tracking.runs import Maker, RunStatus
 
 NAME_TAG = "mlflow.runName"
@@ -71,13 +70,22 @@ class ModelLink(msgspec.Struct, frozen=True):
     step: int = 0
 
 
+Latest = tuple[int, str, float | None, int, int]
+"""A metric's last point: the run's number, name, value (None for NaN), time in milliseconds, step.
+
+A plain tuple, as are parameters and tags: a page of runs has tens of thousands of them.
+"""
+Named = tuple[int, str, str]
+"""A parameter or a tag: the run's number, name, value."""
+
+
 class LoggedRun(msgspec.Struct, frozen=True):
-    """A run with what was logged to it; each metric by its last point, all by name."""
+    """A run with what was logged to it, all by name."""
 
     run: ClientRun
-    metrics: list[Point]
-    params: list[tuple[str, str]]
-    tags: list[tuple[str, str]]
+    metrics: list[Latest]
+    params: list[Named]
+    tags: list[Named]
     datasets: list[DatasetInput]
     read_models: list[ModelLink]
     made_models: list[ModelLink]

@@ -107,7 +107,7 @@ class ClientRunService:
             number, run_id, experiment_id, Maker.CLIENT, RunStatus.RUNNING, user, started, None, False,
             experiment.run_root(run_id),
         )  # fmt: skip
-        return LoggedRun(run, [], [], sorted(found.items()), [], [], [])
+        return LoggedRun(run, [], [], [(number, *item) for item in sorted(found.items())], [], [], [])
 
     def update(
         self,

@@ -1,6 +1,5 @@
 """The SQL of runs as clients see them."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,6 @@ import msgspec
 from flyball.domain.tracking import point_store
 from flyball.domain.tracking.client_runs import ClientRun, Dataset, DatasetInput, LoggedRun, ModelLink
 from flyball.domain.tracking.experiments import Experiment
-from flyball.domain.tracking.points import Point
 from flyball.domain.tracking.runs import Maker, RunStatus
 from flyball.storage.db import Row, Transaction
 
@@ -142,14 +140,16 @@ def read_runs(tx: Transaction, numbers: Sequence[int]) -> list[LoggedRun]:
     for part in _parts(numbers):
         for row in tx.rows(f"{_RUN} WHERE r.number IN ({_marks(part)})", part):
             logged[row[0]] = LoggedRun(_run(row), [], [], [], [], [], [])
-    for run, name, at_us, step, value, is_nan, model_id, dataset, digest in point_store.latest_of(tx, numbers):
-        found = math.nan if is_nan else value
-        logged[run].metrics.append(Point(name, found, at_us, step, "", model_id, dataset, digest))
-    for run, name, value in _each(tx, "SELECT run, name, value FROM tracking_param", numbers, "run, name"):
-        logged[run].params.append((name, value))
-    for run, name, value in _each(tx, "SELECT run, name, value FROM tracking_tag", numbers, "run, name"):
-        logged[run].tags.append((name, value))
-    for run, tags, name, digest, source_type, source, schema, profile in _each(
+    metrics = {number: run.metrics.append for number, run in logged.items()}
+    for point in point_store.latest_of(tx, numbers):
+        metrics[point[0]](point)
+    params = {number: run.params.append for number, run in logged.items()}
+    for item in _each(tx, "SELECT run, name, value FROM tracking_param", numbers, "run, name"):
+        params[item[0]](item)
+    tags = {number: run.tags.append for number, run in logged.items()}
+    for item in _each(tx, "SELECT run, name, value FROM tracking_tag", numbers, "run, name"):
+        tags[item[0]](item)
+    for run, texts, name, digest, source_type, source, schema, profile in _each(
         tx,
         "SELECT run, tags, name, digest, source_type, source, schema_text, profile FROM tracking_input"
         " JOIN tracking_dataset ON number = dataset",
@@ -159,7 +159,7 @@ def read_runs(tx: Transaction, numbers: Sequence[int]) -> list[LoggedRun]:
         dataset = Dataset(
             name=name, digest=digest, source_type=source_type, source=source, schema=schema, profile=profile
         )
-        logged[run].datasets.append(DatasetInput(dataset=dataset, tags=msgspec.json.decode(tags)))
+        logged[run].datasets.append(DatasetInput(dataset=dataset, tags=msgspec.json.decode(texts)))
     for run, direction, model_id, step in _each(
         tx, "SELECT run, direction, model_id, step FROM tracking_run_model", numbers, "run, step, model_id"
     ):
@@ -168,9 +168,9 @@ def read_runs(tx: Transaction, numbers: Sequence[int]) -> list[LoggedRun]:
     return [logged[number] for number in numbers if number in logged]
 
 
-def _each(tx: Transaction, select: str, numbers: Sequence[int], order: str) -> Iterator[Row]:
+def _each(tx: Transaction, select: str, numbers: Sequence[int], order: str) -> Iterator[Any]:
     for part in _parts(numbers):
-        yield from tx.rows(f"{select} WHERE run IN ({_marks(part)}) ORDER BY {order}", part)
+        yield from tx.tuples(f"{select} WHERE run IN ({_marks(part)}) ORDER BY {order}", part)
 
 
 def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

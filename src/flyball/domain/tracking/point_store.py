@@ -13,13 +13,11 @@ _INSERT = (
 )
 _RANK = "{0}.step, {0}.logged_at_us, 1 - {0}.is_nan, {0}.value"
 _UPSERT = (
-    "INSERT INTO tracking_latest (run, name, experiment_id, value, is_nan, step, logged_at_us, model_id, dataset_name,"
-    " dataset_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, name) DO UPDATE SET"
-    " value = excluded.value, is_nan = excluded.is_nan, step = excluded.step, logged_at_us = excluded.logged_at_us,"
-    " model_id = excluded.model_id, dataset_name = excluded.dataset_name, dataset_digest = excluded.dataset_digest"
+    "INSERT INTO tracking_latest (run, name, experiment_id, value, is_nan, step, logged_at_us)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, name) DO UPDATE SET"
+    " value = excluded.value, is_nan = excluded.is_nan, step = excluded.step, logged_at_us = excluded.logged_at_us"
     f" WHERE ({_RANK.format('excluded')}) > ({_RANK.format('tracking_latest')})"
 )
-_POINT = "run, name, logged_at_us, step, value, is_nan, model_id, dataset_name, dataset_digest"
 
 
 def put_points(tx: Transaction, run: int, experiment_id: int, points: Sequence[Point]) -> None:
@@ -41,9 +39,7 @@ def put_points(tx: Transaction, run: int, experiment_id: int, points: Sequence[P
         rank = (step, at_us, 1 - is_nan, value)
         if name not in ranks or rank > ranks[name]:
             ranks[name] = rank
-            last[name] = (
-                run, name, experiment_id, value, is_nan, step, at_us, model_id, dataset_name, dataset_digest
-            )  # fmt: skip
+            last[name] = (run, name, experiment_id, value, is_nan, step, at_us)
     tx.execute_many(_INSERT, rows)
     tx.execute_many(_UPSERT, list(last.values()))
 
@@ -78,7 +74,7 @@ def history(tx: Transaction, run: int, name: str, *, after: Sequence[Any] | None
     if after is not None:
         where += " AND (logged_at_us, step, value, is_nan, source) > (?, ?, ?, ?, ?)"
         params.extend(after)
-    rows = tx.rows(
+    rows = tx.tuples(
         f"SELECT {_HISTORY} FROM tracking_point WHERE {where}"
         " ORDER BY logged_at_us, step, value, is_nan, source LIMIT ?",
         [*params, limit],
@@ -114,11 +110,14 @@ def steps_of(tx: Transaction, run: int, name: str, first: int, last: int) -> lis
     return [row[0] for row in rows]
 
 
-def latest_of(tx: Transaction, runs: Sequence[int]) -> Iterable[Row]:
-    """Yield the last point of each metric of some runs, by run and name."""
+def latest_of(tx: Transaction, runs: Sequence[int]) -> Iterable[tuple[int, str, float | None, int, int]]:
+    """Yield the last point of each metric of some runs, by run and name: run, name, value (None for NaN), time in
+    milliseconds, step."""
     for part in _parts(runs):
-        yield from tx.rows(
-            f"SELECT {_POINT} FROM tracking_latest WHERE run IN ({_marks(part)}) ORDER BY run, name", part
+        yield from tx.tuples(
+            "SELECT run, name, CASE WHEN is_nan = 1 THEN NULL ELSE value END, logged_at_us / 1000, step"
+            f" FROM tracking_latest WHERE run IN ({_marks(part)}) ORDER BY run, name",
+            part,
         )
 
 

@@ -1,6 +1,7 @@
 """What clients read of experiments and runs, as the protocol's messages name it."""
 
 import math
+import sys
 from collections.abc import Iterable
 
 import msgspec
@@ -11,6 +12,7 @@ from flyball.domain.tracking.experiments import Experiment, View
 from flyball.domain.tracking.points import Point
 from flyball.domain.tracking.runs import RunStatus
 
+_MAX = sys.float_info.max
 STATUS = {
     RunStatus.SCHEDULED: "SCHEDULED",
     RunStatus.RUNNING: "RUNNING",
@@ -28,14 +30,14 @@ _VIEWS: dict[str | int | None, View] = {
 }
 
 
-class KeyValue(msgspec.Struct, frozen=True):
+class KeyValue(msgspec.Struct, frozen=True, gc=False):
     """A parameter or a tag."""
 
     key: str
     value: str
 
 
-class MetricValue(msgspec.Struct, frozen=True, omit_defaults=True):
+class MetricValue(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A point of a metric; Protocol Buffers write NaN and infinities as texts."""
 
     key: str
@@ -167,7 +169,7 @@ def write_info(run: ClientRun, name: str) -> RunInfo:
 
 def write_run(logged: LoggedRun, name_tag: str = "mlflow.runName") -> RunBody:
     """Return a run with what was logged to it as clients read it."""
-    name = next((value for key, value in logged.tags if key == name_tag), "")
+    name = next((value for _, key, value in logged.tags if key == name_tag), "")
     inputs = [
         DatasetInputBody(
             [KeyValue(key, value) for key, value in found.tags.items()],
@@ -185,9 +187,14 @@ def write_run(logged: LoggedRun, name_tag: str = "mlflow.runName") -> RunBody:
     return RunBody(
         write_info(logged.run, name),
         RunData(
-            write_points(logged.metrics),
-            [KeyValue(key, value) for key, value in logged.params],
-            [KeyValue(key, value) for key, value in logged.tags],
+            [
+                MetricValue(
+                    key, value if value is not None and -_MAX <= value <= _MAX else write_number(value), at, step
+                )
+                for _, key, value, at, step in logged.metrics
+            ],
+            [KeyValue(key, value) for _, key, value in logged.params],
+            [KeyValue(key, value) for _, key, value in logged.tags],
         ),
         RunInputs(inputs, [ModelInputBody(model.model_id) for model in logged.read_models]),
         RunOutputs([ModelOutputBody(model.model_id, model.step) for model in logged.made_models]),
@@ -210,9 +217,9 @@ def write_points(points: Iterable[Point]) -> list[MetricValue]:
     ]
 
 
-def write_number(value: float) -> float | str:
-    """Return a number as the JSON of Protocol Buffers has it."""
-    if math.isnan(value):
+def write_number(value: float | None) -> float | str:
+    """Return a number as the JSON of Protocol Buffers has it; None is NaN."""
+    if value is None or math.isnan(value):
         return "NaN"
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"

@@ -113,9 +113,6 @@ CREATE TABLE tracking_latest (
     is_nan INTEGER NOT NULL,
     step INTEGER NOT NULL,
     logged_at_us INTEGER NOT NULL,
-    model_id TEXT,
-    dataset_name TEXT,
-    dataset_digest TEXT,
     PRIMARY KEY (run, name)
 ) WITHOUT ROWID;
 INSERT INTO tracking_latest (run, name, experiment_id, value, is_nan, step, logged_at_us)
