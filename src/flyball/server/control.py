@@ -1,5 +1,6 @@
 """The control plane's process: ``python -m flyball.server.control PROJECT HOME HOST PORT``."""
 
+import gc
 import os
 import signal
 import sys
@@ -21,6 +22,11 @@ def main(project: str, home: str, host: str, port: str) -> None:
     workspace = Workspace(Path(project), Path(home))
     start_taking_up(workspace)
     app = mount(MlflowApp(workspace), serves, make_app(workspace, inference=(host, int(port) + 1)))
+    # What is loaded stays, and a page of a thousand runs makes a hundred thousand objects: looking through them again
+    # and again for cycles would take as long as the page.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
     uvicorn.run(app, host=host, port=int(port), log_level="warning", access_log=False)
 
 
