@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "history": ("lineage", "Show what was live at an instant."),
     "impact": ("lineage", "Show what a snapshot, run or version came from and reached."),
     "audit": ("lineage", "Check that the journal is whole."),
+    "data": ("data", "Look at tables: what they hold, what changed, what could be expected, what leaks."),
     "snapshot": ("data", "Keep a table as it is now."),
     "replay": ("replays", "Live through the project's past under one or more policies."),
 }

@@ -17,13 +17,21 @@ from flyball.domain.tracking.runs import RunStatus
 @click.command()
 @click.argument("pipeline")
 @click.option("--param", "pairs", multiple=True, metavar="STEP.NAME=VALUE", help="Set a parameter; may be repeated.")
+@click.option("--sample", metavar="SHARE", help="Run on a slice of every table, such as 1%; nothing of it goes live.")
 @click.option("--why", is_flag=True, help="Say for each step why it ran or did not.")
 @click.option("--actor", default="user", hidden=True)
 @click.option("--cause", type=int, hidden=True)
 @json_option
 @place_options
 def run(
-    place: Place, pipeline: str, pairs: tuple[str, ...], why: bool, actor: str, cause: int | None, as_json: bool
+    place: Place,
+    pipeline: str,
+    pairs: tuple[str, ...],
+    sample: str | None,
+    why: bool,
+    actor: str,
+    cause: int | None,
+    as_json: bool,
 ) -> int:
     """Run PIPELINE; steps whose code, parameters and inputs have not changed are not computed again.
 
@@ -32,6 +40,10 @@ def run(
       flyball run training --param train.learning_rate=0.2 --why
     """
     params = parse_pairs(pairs)
+    if sample is not None:
+        from flyball.domain.data.samples import open_sample_home, parse_share
+
+        place = Place(place.project, open_sample_home(place.home, parse_share(sample)))
     result = check_unchanged(place.home, place.project, pipeline, params, actor=actor) if cause is None else None
     if result is None:
         result = _carry_out(place, pipeline, params, actor, cause)
@@ -47,7 +59,7 @@ def _carry_out(place: Place, pipeline: str, params: dict[str, str], actor: str, 
     when_supervisor_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
     with RunBar() as bar:
         result = run_pipeline(place.project, place.home, pipeline, params, cause=cause, actor=actor, progress=bar)
-    if result.status is RunStatus.SUCCEEDED and result.notes.get("version"):
+    if result.status is RunStatus.SUCCEEDED and result.notes.get("version") and not (place.home / "sample").exists():
         _take_first_live(place)
     return result
 

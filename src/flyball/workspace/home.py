@@ -10,6 +10,7 @@ from flyball.core.clock import Clock, SystemClock
 from flyball.core.ids import IdSource
 from flyball.core.settings import Settings, load_settings
 from flyball.domain.access.service import AccessService
+from flyball.domain.data.samples import share_of
 from flyball.domain.data.service import DataService
 from flyball.domain.journal.service import Journal
 from flyball.domain.lineage.service import LineageService
@@ -87,7 +88,7 @@ class Home:
     @cached_property
     def data(self) -> DataService:
         """Tables and snapshots."""
-        return DataService(self.db, self.journal, self.clock, self.blobs, self.project_dir)
+        return DataService(self.db, self.journal, self.clock, self.blobs, self.project_dir, sample=share_of(self.home))
 
     @cached_property
     def tracking(self) -> TrackingService:

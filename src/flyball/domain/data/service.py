@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
 import polars as pl
 
 from flyball.core.clock import Clock
 from flyball.core.durations import from_us, to_us
+from flyball.core.errors import InvalidInputError
 from flyball.core.hashing import digest_value
 from flyball.domain.data import store
 from flyball.domain.data.contents import (
@@ -22,6 +24,7 @@ from flyball.domain.data.digests import FileDigests
 from flyball.domain.data.opening import fingerprint, opened_source
 from flyball.domain.data.reports import Report
 from flyball.domain.data.rules import Rule, encode_rules, rule_name
+from flyball.domain.data.samples import sample_rows
 from flyball.domain.data.schemas import Schema
 from flyball.domain.data.snapshots import (
     ColumnMissingError,
@@ -32,7 +35,7 @@ from flyball.domain.data.snapshots import (
 )
 from flyball.domain.data.surroundings import Surroundings
 from flyball.domain.data.table_checks import compile_table, rows_to_keep
-from flyball.domain.data.table_rules import Fresh, References
+from flyball.domain.data.table_rules import Fresh, References, RowsAtLeast, RowsAtMost
 from flyball.domain.data.tables import Table
 from flyball.domain.journal.service import Journal
 from flyball.storage.blobs import LocalBlobStore
@@ -50,9 +53,19 @@ class DataService:
         clock: Tells when they were made.
         blobs: Keeps the rows' bytes.
         root: The project's folder, at which relative sources start.
+        sample: Which share of every table's rows snapshots have.
     """
 
-    def __init__(self, db: Database, journal: Journal, clock: Clock, blobs: LocalBlobStore, root: Path) -> None:
+    def __init__(
+        self,
+        db: Database,
+        journal: Journal,
+        clock: Clock,
+        blobs: LocalBlobStore,
+        root: Path,
+        *,
+        sample: float = 1.0,
+    ) -> None:
         self._db = db
         self._journal = journal
         self._clock = clock
@@ -60,6 +73,7 @@ class DataService:
         self._root = root.resolve()
         self._digests = FileDigests(db, blobs)
         self._declared: dict[str, Table] = {}
+        self._sample = sample
 
     def snapshot(
         self,
@@ -87,7 +101,7 @@ class DataService:
             BackendError: A file is cut off or corrupt, or the disk is full.
         """
         name = table.required_name
-        self._declared.update({name: table, **table.referenced})
+        self.declare(table)
         declaration = declaration_digest(table, self._root, self._digests.digest)
         with opened_source(table, self._root, self._digests.digest_all, self._blobs) as source:
             content, is_new = self._content(source, declaration, accept_schema_change=accept_schema_change)
@@ -112,6 +126,10 @@ class DataService:
             event = self._journal.append(tx, "data.snapshot.created", f"table/{name}", data, actor=actor, cause=cause)
             store.put_snapshot(tx, snapshot, declaration, event.seq)
         return snapshot
+
+    def declare(self, table: Table) -> None:
+        """Make a declaration known, as `snapshot` does: what a sample is chosen by, and what its keys point to."""
+        self._declared.update({table.required_name: table, **table.referenced})
 
     def get(self, snapshot_id: str) -> Snapshot:
         """Return a snapshot by its id.
@@ -144,13 +162,12 @@ class DataService:
             NotFoundError: Its stored bytes are gone.
         """
         snapshot = self.get(snapshot_id)
-        with self._db.read() as tx:
-            content = store.find_content(tx, snapshot.digest)
-        if content is None:
-            raise SnapshotNotFoundError(snapshot_id)
-        frame = read_content(content, self._blobs)
+        frame = self._read_whole(snapshot)
+        if snapshot.sample < 1:
+            frame = frame.filter(sample_rows(self._table(snapshot.table), snapshot.sample))
         if snapshot.as_of is not None:
-            frame = frame.filter(pl.col(content.instants[-1]).dt.timestamp("us") <= to_us(snapshot.as_of))
+            known = self._instants(snapshot)[-1]
+            frame = frame.filter(pl.col(known).dt.timestamp("us") <= to_us(snapshot.as_of))
         if any(rule.severity == "quarantine" for rule in without_quarantined):
             around = self._around(snapshot)
             frame = frame.filter(rows_to_keep(without_quarantined, frame.collect_schema(), around))
@@ -163,7 +180,7 @@ class DataService:
 
         Call ``require_passed()`` on the report to stop where it did not pass.
         """
-        rules = tuple(expectations)
+        rules = tuple(_scaled(rule, snapshot.sample) for rule in expectations)
         around = self._around(snapshot)
         seen = [[key.table, self._referenced(key.table, snapshot).id] for key in rules if isinstance(key, References)]
         if any(isinstance(rule, Fresh) for rule in rules):
@@ -203,6 +220,11 @@ class DataService:
             store.put_report(tx, report_id, report, event.seq)
         return report
 
+    def last_report(self, table: str, *, before: Report | None = None) -> Report | None:
+        """Return the report of a table that was made last; the one before another with ``before``."""
+        with self._db.read() as tx:
+            return store.last_report(tx, table, before)
+
     def reports(self, snapshot_id: str) -> Reports:
         """Return the reports of a snapshot in the order in which they were made."""
         with self._db.read() as tx:
@@ -218,7 +240,8 @@ class DataService:
 
     def _around(self, snapshot: Snapshot) -> Surroundings:
         def values(table: str, column: str) -> pl.Series:
-            frame = self.read(self._referenced(table, snapshot).id)
+            # All of it, also where this home works with a sample.
+            frame = self._read_whole(self._referenced(table, snapshot))
             if column not in (names := frame.collect_schema().names()):
                 raise ColumnMissingError(f"table {table!r}", "key", column, names)
             return frame.select(pl.col(column).drop_nulls().unique()).collect().to_series()
@@ -229,6 +252,24 @@ class DataService:
             return dict(counted.iter_rows())
 
         return Surroundings(now=self._clock.now(), values=values, shares=shares)
+
+    def _instants(self, snapshot: Snapshot) -> tuple[str, ...]:
+        with self._db.read() as tx:
+            content = store.find_content(tx, snapshot.digest)
+        return content.instants if content else ()
+
+    def _read_whole(self, snapshot: Snapshot) -> pl.LazyFrame:
+        with self._db.read() as tx:
+            content = store.find_content(tx, snapshot.digest)
+        if content is None:
+            raise SnapshotNotFoundError(snapshot.id)
+        return read_content(content, self._blobs)
+
+    def _table(self, name: str) -> Table:
+        declared = self._declared.get(name)
+        if declared is None:
+            raise InvalidInputError(f"the table {name!r} is sampled by its key, which only its project can tell")
+        return declared
 
     def _referenced(self, table: str, snapshot: Snapshot) -> Snapshot:
         """Return the snapshot of another table that a foreign key is looked up in: what was known at the same time."""
@@ -271,6 +312,11 @@ class DataService:
             rows, cut = found["rows"], from_us(found["cut_us"])
             id_ = digest_value([content.id, found["cut_us"]])
             time_from, time_to = (found["time_from"], found["time_to"]) if table.time else (None, None)
+        if self._sample < 1:
+            chosen = read_content(content, self._blobs).filter(sample_rows(table, self._sample))
+            if cut is not None:
+                chosen = chosen.filter(pl.col(content.instants[-1]).dt.timestamp("us") <= to_us(cut))
+            id_, rows = digest_value([id_, "sample", self._sample]), chosen.select(pl.len()).collect().item()
         return Snapshot(
             id=id_,
             table=table.required_name,
@@ -282,4 +328,12 @@ class DataService:
             time_from=time_from,
             time_to=time_to,
             as_of=cut,
+            sample=self._sample,
         )
+
+
+def _scaled(rule: Rule, sample: float) -> Rule:
+    """Ask a sample for so many rows as its share of the table's."""
+    if isinstance(rule, RowsAtLeast | RowsAtMost):
+        return msgspec.structs.replace(rule, rows=int(rule.rows * sample))
+    return rule

@@ -71,6 +71,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         files: Where the bytes are.
         as_of: Rows that became known later are left out; None if that leaves out none.
         created_at: When it was first made.
+        sample: Which share of the rows it has; see `samples`.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     time_from: datetime | None = None
     time_to: datetime | None = None
     as_of: datetime | None = None
+    sample: float = 1.0
 
     @property
     def size_bytes(self) -> int:

@@ -91,6 +91,16 @@ def find_report(tx: Transaction, report_id: str) -> Report | None:
     return from_json(body, Report, what="report") if body else None
 
 
+def last_report(tx: Transaction, table: str, before: Report | None) -> Report | None:
+    """Return the last report of a table, or the last one made before another of its snapshots' reports."""
+    rows = tx.rows("SELECT body FROM data_report WHERE table_name = ? ORDER BY event_seq DESC LIMIT 50", (table,))
+    reports = [from_json(row["body"], Report, what="report") for row in rows]
+    if before is None:
+        return reports[0] if reports else None
+    place = reports.index(before) if before in reports else -1
+    return reports[place + 1] if 0 <= place < len(reports) - 1 else None
+
+
 def list_reports(tx: Transaction, snapshot_id: str) -> list[Report]:
     """Return a snapshot's reports in the order in which they were made."""
     rows = tx.rows("SELECT body FROM data_report WHERE snapshot_id = ? ORDER BY event_seq", (snapshot_id,))

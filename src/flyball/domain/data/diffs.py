@@ -1,0 +1,240 @@
+"""What changed between two sets of rows of a table: rows, columns, distributions."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from flyball.domain.data.profiles import ColumnProfile, Profile
+from flyball.domain.data.reports import Report
+from flyball.domain.data.rules import encode_rules
+from flyball.domain.data.schemas import Schema
+from flyball.domain.data.wording import plain_value
+
+_EXAMPLES = 5
+
+
+class ChangedValue(msgspec.Struct, frozen=True, kw_only=True):
+    """One value that changed: of which row, from what to what."""
+
+    key: dict[str, Any]
+    column: str
+    before: Any
+    after: Any
+
+
+class RowChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows came, went and changed.
+
+    Attributes:
+        key: What identified rows; empty where rows could only be compared as a whole, so that a changed row counts as
+            one that went and one that came.
+        added: How many came.
+        removed: How many went.
+        changed: How many are there before and after, with other values.
+        columns: In how many rows each column changed.
+        examples: The first changed values.
+    """
+
+    key: tuple[str, ...]
+    added: int
+    removed: int
+    changed: int = 0
+    columns: dict[str, int] = {}
+    examples: tuple[ChangedValue, ...] = ()
+
+
+class ColumnChange(msgspec.Struct, frozen=True, kw_only=True):
+    """How one column's distribution moved.
+
+    Attributes:
+        column: Its name.
+        moved: How large a share of the rows lies elsewhere: the total variation distance over the cells of the
+            earlier profile, 0 to 1.
+        nulls: The share of missing values, before and after.
+        mean: The mean of numbers, before and after.
+        cells: What each cell holds: an interval or a value.
+        shares: The share of each cell, before and after.
+    """
+
+    column: str
+    moved: float
+    nulls: tuple[float, float]
+    mean: tuple[float | None, float | None]
+    cells: tuple[str, ...]
+    shares: tuple[tuple[float, float], ...]
+
+
+class TableDiff(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed between two sets of rows of one table.
+
+    Attributes:
+        table: The table's name.
+        before: What the earlier rows are, in words.
+        after: What the later rows are.
+        rows: How many rows there are, before and after.
+        schema: Columns added, removed or retyped, in words.
+        changes: Which rows came, went and changed.
+        columns: How the distributions moved, the most moved first.
+    """
+
+    table: str
+    before: str
+    after: str
+    rows: tuple[int, int]
+    schema: list[str]
+    changes: RowChanges
+    columns: tuple[ColumnChange, ...]
+
+
+def diff_frames(
+    before: pl.LazyFrame, after: pl.LazyFrame, *, table: str, names: tuple[str, str], key: Sequence[str] = ()
+) -> TableDiff:
+    """Compare two sets of rows.
+
+    Args:
+        before: The earlier ones.
+        after: The later ones.
+        table: The table's name.
+        names: What to call both.
+        key: What identifies a row; where it does not, rows are compared as a whole.
+    """
+    schemas = Schema.of(before), Schema.of(after)
+    mutual = [
+        name
+        for name in schemas[0].names
+        if name in schemas[1] and schemas[0].get(name).dtype == schemas[1].get(name).dtype
+    ]
+    rows = tuple(frame.select(pl.len()).collect().item() for frame in (before, after))
+    return TableDiff(
+        table=table,
+        before=names[0],
+        after=names[1],
+        rows=(rows[0], rows[1]),
+        schema=schemas[0].changes_to(schemas[1]),
+        changes=_row_changes(before, after, [name for name in key if name in mutual], mutual),
+        columns=_column_changes(before, after, mutual),
+    )
+
+
+def _row_changes(before: pl.LazyFrame, after: pl.LazyFrame, key: list[str], mutual: list[str]) -> RowChanges:
+    if key and not (_identifies(before, key) and _identifies(after, key)):
+        key = []
+    by = key or mutual
+    values = [name for name in mutual if name not in by]
+    one, two = (frame.select(*by, _mark(values)) for frame in (before, after))
+    if not key:
+        counted = [frame.group_by(by).agg(pl.len().alias("rows")) for frame in (one, two)]
+        paired = counted[0].join(counted[1], on=by, how="full", nulls_equal=True)
+        more = pl.col("rows_right").fill_null(0).cast(pl.Int64) - pl.col("rows").fill_null(0).cast(pl.Int64)
+        found = paired.select(added=more.clip(0).sum(), removed=(-more).clip(0).sum()).collect()
+        return RowChanges(key=(), added=int(found["added"][0]), removed=int(found["removed"][0]))
+    added = two.join(one, on=by, how="anti", nulls_equal=True).select(pl.len()).collect().item()
+    removed = one.join(two, on=by, how="anti", nulls_equal=True).select(pl.len()).collect().item()
+    differing = (
+        one.join(two, on=by, nulls_equal=True).filter(pl.col("mark") != pl.col("mark_right")).select(by).collect()
+    )
+    if not differing.height:
+        return RowChanges(key=tuple(key), added=added, removed=removed)
+    both = (
+        before.select(mutual)
+        .join(differing.lazy(), on=by, how="semi", nulls_equal=True)
+        .join(after.select(mutual), on=by, nulls_equal=True, suffix=" after")
+        .collect()
+    )
+    columns, examples = {}, []
+    for name in values:
+        moved = both.filter(pl.col(name).ne_missing(pl.col(f"{name} after")))
+        if moved.height:
+            columns[name] = moved.height
+            for row in moved.head(_EXAMPLES).iter_rows(named=True):
+                identity = {part: plain_value(row[part]) for part in by}
+                examples.append(
+                    ChangedValue(
+                        key=identity,
+                        column=name,
+                        before=plain_value(row[name]),
+                        after=plain_value(row[f"{name} after"]),
+                    )
+                )
+    commonest = dict(sorted(columns.items(), key=lambda pair: -pair[1]))
+    return RowChanges(
+        key=tuple(key),
+        added=added,
+        removed=removed,
+        changed=differing.height,
+        columns=commonest,
+        examples=tuple(examples[:_EXAMPLES]),
+    )
+
+
+def _mark(values: list[str]) -> pl.Expr:
+    return pl.struct(values).hash().alias("mark") if values else pl.lit(0, dtype=pl.UInt64).alias("mark")
+
+
+def _identifies(frame: pl.LazyFrame, key: list[str]) -> bool:
+    return not frame.select(pl.struct(key).is_duplicated().any()).collect().item()
+
+
+def _column_changes(before: pl.LazyFrame, after: pl.LazyFrame, mutual: list[str]) -> tuple[ColumnChange, ...]:
+    changes = []
+    for name in mutual:
+        earlier, later = before.select(name).collect(), after.select(name).collect()
+        if not earlier.height or not later.height:
+            continue
+        profile = Profile.of(earlier).columns[name]
+        counts = profile.count(later.get_column(name))
+        then = [cell / earlier.height for cell in profile.cells]
+        now = [cell / later.height for cell in counts.cells]
+        nulls = profile.nulls / earlier.height, counts.nulls / later.height
+        moved = (sum(abs(a - b) for a, b in zip(then, now, strict=True)) + abs(nulls[0] - nulls[1])) / 2
+        changes.append(
+            ColumnChange(
+                column=name,
+                moved=moved,
+                nulls=nulls,
+                mean=(profile.mean, counts.mean),
+                cells=tuple(name_cells(profile)),
+                shares=tuple(zip(then, now, strict=True)),
+            )
+        )
+    return tuple(sorted(changes, key=lambda change: -change.moved))
+
+
+def name_cells(profile: ColumnProfile) -> list[str]:
+    """Return what each cell of a profile holds, in words."""
+    if profile.kind == "categorical":
+        return [*profile.categories, "others"]
+    if profile.kind == "instant":
+        return ["given"]
+    edges = [f"{edge:.4g}" for edge in profile.edges]
+    if not edges:
+        return ["all"] * len(profile.cells)
+    return [
+        f"≤ {edges[0]}",
+        *(f"{low} to {high}" for low, high in pairwise(edges)),
+        f"> {edges[-1]}",
+    ]
+
+
+def diff_reports(before: Report, after: Report) -> list[str]:
+    """Say in words which rules broke, hold again, came or went between two reports, and which break more or less."""
+    then = {encode_rules([result.rule]): result for result in before.results}
+    now = {encode_rules([result.rule]): result for result in after.results}
+    said = []
+    for rule, result in now.items():
+        earlier = then.get(rule)
+        name = f"{result.rule.column or 'the table'} {result.rule.demand}"
+        if earlier is None:
+            said.append(f"new: {result.message}")
+        elif earlier.passed and not result.passed:
+            said.append(f"broken: {result.message}")
+        elif not earlier.passed and result.passed:
+            said.append(f"holds again: {name}")
+        elif earlier.violations != result.violations:
+            said.append(f"changed: {result.message}; {earlier.violations:,} before")
+    gone = [result for rule, result in then.items() if rule not in now]
+    said.extend(f"no longer checked: {result.rule.column or 'the table'} {result.rule.demand}" for result in gone)
+    return said

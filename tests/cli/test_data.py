@@ -1,0 +1,108 @@
+"""flyball data: what a person sees of a project's tables."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+
+from tests.cli.conftest import Command
+from tests.stories.tiny import add_arrivals
+
+
+def test_tables_are_listed_and_shown(trained: Path, flyball: Command) -> None:
+    said = flyball(trained, "data", "ls")
+    assert said.status == 0
+    assert "arrivals: " in said.out
+    assert "rows in snapshot" in said.out
+    shown = flyball(trained, "data", "show", "parcels")
+    assert "  weight_kg: float" in shown.out
+    assert "1 snapshots" in shown.out
+
+
+def test_a_diff_tells_which_rows_came_and_which_values_changed(trained: Path, flyball: Command, tmp_path: Path) -> None:
+    flyball(trained, "snapshot", "parcels")
+    path = trained / "data" / "parcels.csv"
+    lines = path.read_text().splitlines()
+    fields = lines[1].split(",")
+    fields[3] = "19.5"
+    path.write_text(
+        "\n".join(
+            [
+                lines[0],
+                ",".join(fields),
+                *lines[3:],
+                *[line.replace(line.split(",")[0], "9001", 1) for line in lines[2:3]],
+            ]
+        )
+        + "\n"
+    )
+    flyball(trained, "snapshot", "parcels")
+    said = flyball(trained, "data", "diff", "parcels", "--html", str(tmp_path / "diff.html"))
+    assert said.status == 0, said.err
+    assert "1 came, 1 went, 1 changed" in said.out
+    assert "weight_kg changed in 1 rows" in said.out
+    assert "<svg" in (tmp_path / "diff.html").read_text()
+    as_json = json.loads(flyball(trained, "data", "diff", "parcels", "--json").out)
+    assert as_json["changes"]["columns"] == {"weight_kg": 1}
+
+
+def test_months_of_one_table_are_compared(trained: Path, flyball: Command) -> None:
+    said = flyball(trained, "data", "diff", "parcels", "2000", "2001..2999")
+    assert "2000 (0 rows) against 2001..2999 (600 rows)" in said.out
+    refused = flyball(trained, "data", "diff", "parcels", "previous")
+    assert (refused.status, "no snapshot before the last one" in refused.err) == (1, True)
+
+
+def test_proposed_expectations_can_be_pasted_and_hold(trained: Path, flyball: Command) -> None:
+    said = flyball(trained, "data", "infer", "parcels")
+    assert said.status == 0
+    assert 'fb.column("rush").not_null().between(0, 1),' in said.out
+    project = trained / "project.py"
+    project.write_text(project.read_text() + "\n\n" + said.out)
+    checked = flyball(trained, "data", "check", "parcels")
+    assert (checked.status, "parcels: passed" in checked.out) == (0, True)
+
+
+def test_a_broken_check_says_what_changed_since_the_one_before(trained: Path, flyball: Command, tmp_path: Path) -> None:
+    project = trained / "project.py"
+    project.write_text(project.read_text() + '\n\narrivals.expect(fb.column("late").is_in([0, 1]))\n')
+    assert flyball(trained, "data", "check", "arrivals").status == 0
+    add_arrivals(trained, [(1, 2, 7)])
+    said = flyball(trained, "data", "check", "arrivals", "--html", str(tmp_path / "report.html"))
+    assert said.status == 1
+    assert "broken: late must be one of 0, 1, but 7 was given" in said.out
+    assert "fails" in (tmp_path / "report.html").read_text()
+
+
+def test_a_profile_is_a_page_of_its_own(trained: Path, flyball: Command, tmp_path: Path) -> None:
+    said = flyball(trained, "data", "profile", "parcels", "--html", str(tmp_path / "p.html"))
+    assert said.status == 0
+    page = (tmp_path / "p.html").read_text()
+    assert page.count("class='card'") == 5
+    assert "http" not in page
+
+
+def test_a_sample_runs_the_same_pipeline_in_a_home_of_its_own(trained: Path, flyball: Command) -> None:
+    said = flyball(trained, "run", "training", "--sample", "50%")
+    assert said.status == 0, said.err
+    assert "version lateness/1" in said.out
+    home = trained / ".flyball" / "samples" / "50%"
+    shown = flyball(trained, "data", "show", "parcels", "--home", str(home))
+    rows = int(shown.out.rpartition(" rows,")[0].rpartition(" ")[2].replace(",", ""))
+    assert 200 < rows < 400
+    assert flyball(trained, "run", "training", "--sample", "none").status == 1
+
+
+def test_a_sample_keeps_the_same_entities_of_every_table() -> None:
+    from flyball.domain.data.samples import sample_rows
+    from flyball.domain.data.tables import Entity, Table
+
+    shop = Entity("shop")
+    numbers = pl.DataFrame({"shop": range(10_000), "x": 1.0})
+    texts = numbers.with_columns(pl.col("shop").cast(pl.String)).reverse()
+    kept = [
+        set(frame.filter(sample_rows(Table("t.csv", entity=shop), 0.1))["shop"].cast(pl.Int64))
+        for frame in (numbers, texts)
+    ]
+    assert kept[0] == kept[1]
+    assert 850 < len(kept[0]) < 1150
