@@ -140,6 +140,16 @@ class Fleet:
         """All endpoints as they answer now, without looking for changes."""
         return self._lines
 
+    def find_loaded(self, ref: str) -> LoadedVersion | None:
+        """Return a version that is in memory, whether it takes traffic or was kept."""
+        return self._loaded.get(ref)
+
+    def forget(self, ref: str) -> None:
+        """Let a version that takes no traffic leave the memory."""
+        with self._lock:
+            if all(ref not in line.plan.versions for line in self._lines.values()):
+                self._loaded.pop(ref, None)
+
     def stop_checking(self) -> None:
         """Leave looking for changes to calls of `refresh`, so that no request waits while a version is loaded."""
         self._check_every_s = None

@@ -69,10 +69,7 @@ class VersionsOnDemand:
                 raise line.problem or NothingLiveError(line.served.name, line.served.model)
             return line.live
         ref = _ref(line, number)
-        for loaded in (line.live, line.candidate):
-            if loaded is not None and loaded.ref == ref:
-                return loaded
-        return self._loaded.get(ref)
+        return self._fleet.find_loaded(ref) or self._loaded.get(ref)
 
     def get(self, endpoint: str, number: str) -> ModelVersion:
         """Return what the registry says of a version.
@@ -129,6 +126,7 @@ class VersionsOnDemand:
         if ref in used:
             raise VersionInUseError(ref, endpoint)
         self.get(endpoint, number)
+        self._fleet.forget(ref)
         with self._lock:
             self._loaded.pop(ref, None)
 

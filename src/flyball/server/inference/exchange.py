@@ -50,6 +50,11 @@ class Exchange:
         """Keep work for after the answer."""
         self._later.append(work)
 
+    @property
+    def has_deferred(self) -> bool:
+        """Whether work was kept for after the answer."""
+        return bool(self._later)
+
     def run_deferred(self) -> None:
         """Do what was kept; call it once the answer is out."""
         for work in self._later:

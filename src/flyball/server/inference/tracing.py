@@ -1,6 +1,7 @@
 """Traces for OpenTelemetry: a span for each request and one for each of its stages."""
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 from flyball.core.clock import Clock, monotonic_s
@@ -12,6 +13,7 @@ from flyball.version import __version__
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
+_CLOSE_S = 2.0
 _SERVICE = "flyball-gateway"
 _log = logging.getLogger("flyball.gateway")
 
@@ -80,8 +82,10 @@ class OtelTracer:
         return format(span.get_span_context().trace_id, "032x")
 
     def close(self) -> None:
-        """See `Tracer.close`."""
-        self._provider.shutdown()
+        """See `Tracer.close`; a collector that does not answer is not waited for long."""
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(_CLOSE_S)
 
 
 def open_tracer(endpoint: str, clock: Clock) -> OtelTracer | None:

@@ -146,7 +146,8 @@ class GrpcServer:
         except Exception as error:  # noqa: BLE001 - the request's edge: one bad request must not end the process
             code, told = _refuse(error, "ModelInfer")
         finally:
-            asyncio.get_running_loop().call_soon(exchange.run_deferred)
+            if exchange.has_deferred:
+                asyncio.get_running_loop().call_soon(exchange.run_deferred)
             self._telemetry.finish(exchange, "ModelInfer", f"/{SERVICE}/ModelInfer", code.name)
         await context.abort(code, told)
         raise AssertionError  # abort raises

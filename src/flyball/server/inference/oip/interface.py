@@ -41,6 +41,7 @@ class Interface(msgspec.Struct, frozen=True):
         inputs: A tensor for each field.
         outputs: What can be asked for.
         answered: Which outputs are answered unless others are asked for.
+        is_plain: Whether all required fields are numbers that may not be missing, so that floats are taken as they are.
     """
 
     fields: dict[str, Field]
@@ -48,6 +49,7 @@ class Interface(msgspec.Struct, frozen=True):
     inputs: tuple[TensorSpec, ...]
     outputs: dict[str, TensorSpec]
     answered: tuple[str, ...]
+    is_plain: bool
 
     @classmethod
     def of(cls, loaded: LoadedVersion) -> "Interface":
@@ -62,6 +64,7 @@ class Interface(msgspec.Struct, frozen=True):
         return cls(
             fields={field.name: field for field in fields},
             required=tuple(required_fields(loaded)),
+            is_plain=all(field.dtype == "float" and not field.nullable for field in required_fields(loaded)),
             inputs=tuple(TensorSpec(field.name, _DATATYPES[field.dtype], (-1,)) for field in fields),
             outputs={spec.name: spec for spec in outputs},
             answered=answered,
@@ -119,9 +122,15 @@ def _read_matrix(interface: Interface, tensor: Tensor) -> Columns:
             f"{', '.join(field.name for field in fields)}"
         )
     values = tensor.values
-    return Columns(
-        {field.name: convert(values[at::width], tensor.datatype, field) for at, field in enumerate(fields)}, height
-    )
+    columns: list[list[Any]]
+    if isinstance(values, np.ndarray):
+        columns = values.reshape(height, width).T.tolist()
+    else:
+        columns = [list(values[at::width]) for at in range(width)]
+    if not (interface.is_plain and tensor.datatype.startswith("FP")):
+        pairs = zip(columns, fields, strict=True)
+        columns = [convert(column, tensor.datatype, field) for column, field in pairs]
+    return Columns(dict(zip([field.name for field in fields], columns, strict=True)), height)
 
 
 def convert(values: Sequence[Any] | Array, datatype: str, field: Field) -> list[Any]:
