@@ -28,7 +28,7 @@ from flyball.domain.tracking.client_runs import (
 from flyball.domain.tracking.experiments import Experiment, ExperimentNotFoundError, ExperimentStateError, View
 from flyball.domain.tracking.filters import parse_filter, parse_orders
 from flyball.domain.tracking.pages import read_token, write_token
-from flyball.domain.tracking.points import Point
+from flyball.domain.tracking.points import HistoryRow, Point
 from flyball.domain.tracking.runs import Link, Maker, RunClosedError, RunNotFoundError, RunStatus
 from flyball.domain.tracking.sampling import sample_steps
 from flyball.domain.tracking.vocabularies import RUNS
@@ -49,7 +49,7 @@ class Page(NamedTuple):
 class HistoryPage(NamedTuple):
     """Points of one metric, and where to go on."""
 
-    points: list[Point]
+    rows: list[HistoryRow]
     token: str
 
 
@@ -314,12 +314,12 @@ class ClientRunService:
         if len(rows) > limit:
             at_us, step, value, is_nan, *_, source = shown[-1]
             following = write_token(query, [at_us, step, value, is_nan, source])
-        return HistoryPage([point_store.to_point(name, row) for row in shown], following)
+        return HistoryPage(shown, following)
 
     def histories(
         self, run_ids: Sequence[str], name: str, *, steps: tuple[int, int] | None, limit: int
-    ) -> list[tuple[str, Point]]:
-        """Return points of one metric of several runs at the same steps, evenly chosen, the first and last included.
+    ) -> list[tuple[str, list[HistoryRow]]]:
+        """Return points of one metric of several runs, by run, at the same steps: evenly chosen, with the ends.
 
         Args:
             run_ids: Those that are not there are passed over.
@@ -332,11 +332,10 @@ class ClientRunService:
             numbers = client_store.find_numbers(tx, run_ids)
             present = [point_store.steps_of(tx, number, name, first, last) for number in numbers.values()]
             chosen = sample_steps(present, limit)
-            found = []
-            for run_id, number in numbers.items():
-                rows = point_store.history_at(tx, number, name, chosen, max(limit, len(chosen)))
-                found += [(run_id, point_store.to_point(name, row)) for row in rows]
-        return found
+            return [
+                (run_id, point_store.history_at(tx, number, name, chosen, max(limit, len(chosen))))
+                for run_id, number in numbers.items()
+            ]
 
     def list_datasets(self, experiment_ids: Sequence[int], limit: int) -> list[tuple[int, str, str, str | None]]:
         """Return the datasets that runs of some experiments read: experiment, name, digest, context."""

@@ -1,10 +1,9 @@
 """The SQL of metric points: all of them, and the last of each metric."""
 
-import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from flyball.domain.tracking.points import Point
+from flyball.domain.tracking.points import HistoryRow, Point
 from flyball.storage.db import Row, Transaction
 
 _INSERT = (
@@ -44,20 +43,7 @@ def put_points(tx: Transaction, run: int, experiment_id: int, points: Sequence[P
     tx.execute_many(_UPSERT, list(last.values()))
 
 
-class HistoryRow(NamedTuple):
-    """One point of a metric's history, as it is kept."""
-
-    logged_at_us: int
-    step: int
-    value: float
-    is_nan: int
-    model_id: str | None
-    dataset_name: str | None
-    dataset_digest: str | None
-    source: str
-
-
-_HISTORY = ", ".join(HistoryRow._fields)
+_HISTORY = "logged_at_us, step, value, is_nan, model_id, dataset_name, dataset_digest, source"
 
 
 def history(tx: Transaction, run: int, name: str, *, after: Sequence[Any] | None, limit: int) -> list[HistoryRow]:
@@ -74,31 +60,25 @@ def history(tx: Transaction, run: int, name: str, *, after: Sequence[Any] | None
     if after is not None:
         where += " AND (logged_at_us, step, value, is_nan, source) > (?, ?, ?, ?, ?)"
         params.extend(after)
-    rows = tx.tuples(
+    rows: list[HistoryRow] = tx.tuples(
         f"SELECT {_HISTORY} FROM tracking_point WHERE {where}"
         " ORDER BY logged_at_us, step, value, is_nan, source LIMIT ?",
         [*params, limit],
     )
-    return [HistoryRow(*row) for row in rows]
+    return rows
 
 
 def history_at(tx: Transaction, run: int, name: str, steps: Sequence[int], limit: int) -> list[HistoryRow]:
     """Return the points of one metric at some steps, by step and time; see `history`."""
     found: list[HistoryRow] = []
     for part in _parts(steps):
-        rows = tx.rows(
+        rows = tx.tuples(
             f"SELECT {_HISTORY} FROM tracking_point WHERE run = ? AND name = ? AND step IN ({_marks(part)})"
             " ORDER BY step, logged_at_us, value, is_nan, source LIMIT ?",
             [run, name, *part, limit - len(found)],
         )
-        found += [HistoryRow(*row) for row in rows]
+        found += rows
     return found
-
-
-def to_point(name: str, row: HistoryRow) -> Point:
-    """Return a row of a history as a point."""
-    at_us, step, value, is_nan, model_id, dataset_name, dataset_digest, source = row
-    return Point(name, math.nan if is_nan else value, at_us, step, source, model_id, dataset_name, dataset_digest)
 
 
 def steps_of(tx: Transaction, run: int, name: str, first: int, last: int) -> list[int]:

@@ -22,3 +22,8 @@ class Point(NamedTuple):
     model_id: str | None = None
     dataset_name: str | None = None
     dataset_digest: str | None = None
+
+
+HistoryRow = tuple[int, int, float, int, str | None, str | None, str | None, str]
+"""A point of one metric as it is read: time (us), step, value, whether it is NaN, model id, dataset's name and digest,
+source. A plain tuple, since a page has 25,000 of them."""

@@ -6,11 +6,12 @@ import msgspec
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.tracking.client_runs import BatchTooLargeError
+from flyball.domain.tracking.points import HistoryRow
 from flyball.server.mlflow.experiments import read_limit
 from flyball.server.mlflow.requests import Int64, ParameterMissingError, Request
 from flyball.server.mlflow.routing import Route, read
 from flyball.server.mlflow.runs import run_id_of
-from flyball.server.mlflow.wire import write_points
+from flyball.server.mlflow.wire import MetricValue, write_history
 from flyball.workspace.home import Home
 
 MAX_POINTS = 25_000
@@ -56,7 +57,7 @@ def get_history(home: Home, request: Request) -> Any:
     page = home.client_runs.history(
         run_id_of(fields), fields.metric_key, limit=min(limit, MAX_POINTS), token=fields.page_token or ""
     )
-    answer: dict[str, Any] = {"metrics": write_points(page.points)}
+    answer: dict[str, Any] = {"metrics": write_history(fields.metric_key, page.rows)}
     return answer | ({"next_page_token": page.token} if page.token else {})
 
 
@@ -65,7 +66,8 @@ def get_bulk(home: Home, request: Request) -> Any:
     fields = request.decode(Bulk)
     run_ids = _check_runs(fields.run_id)
     limit = read_limit(fields.max_results, MAX_POINTS, MAX_POINTS)
-    return {"metrics": _write(home.client_runs.histories(run_ids, fields.metric_key, steps=None, limit=limit)[:limit])}
+    found = home.client_runs.histories(run_ids, fields.metric_key, steps=None, limit=limit)
+    return {"metrics": _write(fields.metric_key, found)[:limit]}
 
 
 def get_interval(home: Home, request: Request) -> Any:
@@ -82,7 +84,8 @@ def get_interval(home: Home, request: Request) -> Any:
     elif fields.start_step is not None or fields.end_step is not None:
         raise InvalidInputError("If either start step or end step are specified, both must be specified")
     limit = read_limit(fields.max_results, _MAX_CHART_POINTS, _MAX_CHART_POINTS)
-    return {"metrics": _write(home.client_runs.histories(run_ids, fields.metric_key, steps=steps, limit=limit))}
+    found = home.client_runs.histories(run_ids, fields.metric_key, steps=steps, limit=limit)
+    return {"metrics": _write(fields.metric_key, found)}
 
 
 def _check_runs(run_ids: list[str] | None) -> list[str]:
@@ -93,9 +96,8 @@ def _check_runs(run_ids: list[str] | None) -> list[str]:
     return run_ids
 
 
-def _write(found: list[tuple[str, Any]]) -> list[Any]:
-    written = write_points([point for _, point in found])
-    return [msgspec.structs.replace(value, run_id=run_id) for value, (run_id, _) in zip(written, found, strict=True)]
+def _write(name: str, found: list[tuple[str, list[HistoryRow]]]) -> list[MetricValue]:
+    return [value for run_id, rows in found for value in write_history(name, rows, run_id)]
 
 
 ROUTES: tuple[Route, ...] = (

@@ -9,7 +9,7 @@ import msgspec
 from flyball.core.errors import InvalidInputError
 from flyball.domain.tracking.client_runs import ClientRun, LoggedRun
 from flyball.domain.tracking.experiments import Experiment, View
-from flyball.domain.tracking.points import Point
+from flyball.domain.tracking.points import HistoryRow
 from flyball.domain.tracking.runs import RunStatus
 
 _MAX = sys.float_info.max
@@ -201,19 +201,20 @@ def write_run(logged: LoggedRun, name_tag: str = "mlflow.runName") -> RunBody:
     )
 
 
-def write_points(points: Iterable[Point]) -> list[MetricValue]:
-    """Return points as clients read them."""
+def write_history(name: str, rows: Iterable[HistoryRow], run_id: str | None = None) -> list[MetricValue]:
+    """Return a metric's points as clients read them."""
     return [
         MetricValue(
             name,
-            value if value - value == 0 else write_number(value),
+            write_number(None if is_nan else value) if is_nan or not -_MAX <= value <= _MAX else value,
             at_us // 1000,
             step,
             model_id,
             dataset_name,
             dataset_digest,
+            run_id,
         )
-        for name, value, at_us, step, _, model_id, dataset_name, dataset_digest in points
+        for at_us, step, value, is_nan, model_id, dataset_name, dataset_digest, _ in rows
     ]
 
 
