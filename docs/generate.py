@@ -1,7 +1,7 @@
 """Writes the reference pages that the code itself can tell: `python docs/generate.py`.
 
-cli.md, errors.md, project-file.md and settings.md; a test fails when one of them lacks a name. events.md is written
-by hand, and checked the same way.
+cli.md, errors.md, mlflow.md, project-file.md and settings.md; a test fails when one of them lacks a name. events.md is
+written by hand, and checked the same way.
 """
 
 import importlib
@@ -20,6 +20,8 @@ from flyball.cli.main import COMMANDS, cli
 from flyball.core.errors import FlyballError
 from flyball.core.settings import Settings
 from flyball.domain.data.rules import Rule
+from flyball.server.mlflow.areas import ROUTES
+from flyball.server.mlflow.errors import list_codes
 
 REFERENCE = Path(__file__).parent / "reference"
 _SECTIONS = ("Args:", "Returns:", "Raises:", "Attributes:", "Yields:")
@@ -278,9 +280,35 @@ def _toml(value: Any) -> str:
     return "{}" if value == {} else str(value).replace("_", "")
 
 
+def write_mlflow() -> str:
+    """Return mlflow.md."""
+    lines = [
+        "# The MLflow protocol",
+        "",
+        "What Flyball serves of MLflow's REST protocol, below the address of `flyball up`; see",
+        "[how to use it](../how-to/mlflow.md). Every address below `/api/` is served below `/ajax-api/` too.",
+        "Any other answers 404 with the code `ENDPOINT_NOT_FOUND`; nothing is silently accepted.",
+        "",
+        "| method | address | what it does |",
+        "|---|---|---|",
+    ]
+    for route in sorted(ROUTES, key=lambda route: (route.path, route.method)):
+        lines.append(f"| {route.method} | `{route.path}` | {_first_line(route.handler).rstrip('.')} |")
+    lines += [
+        "",
+        'A refusal has the body `{"error_code": ..., "message": ...}`:',
+        "",
+        "| what happened | HTTP | `error_code` |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {what} | {status} | `{code}` |" for what, status, code in list_codes()]
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {
     "cli.md": write_cli,
     "errors.md": write_errors,
+    "mlflow.md": write_mlflow,
     "project-file.md": write_project_file,
     "settings.md": write_settings,
 }

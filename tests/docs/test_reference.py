@@ -11,6 +11,7 @@ import pytest
 
 import flyball
 from flyball.core.settings import Settings
+from flyball.server.mlflow.areas import ROUTES
 from tests.docs.snippets import PAGES, ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -64,6 +65,11 @@ def test_every_public_name_is_explained() -> None:
     page = _read("project-file.md")
     names = set(flyball.__all__) - {"__version__"}
     assert sorted(name for name in names if f"### fb.{name}\n" not in page) == []
+
+
+def test_every_address_of_the_mlflow_protocol_is_listed() -> None:
+    page = _read("mlflow.md")
+    assert [route.path for route in ROUTES if f"| {route.method} | `{route.path}` |" not in page] == []
 
 
 def test_every_event_is_explained() -> None:

@@ -47,6 +47,12 @@ UNEXPECTED = Refusal(
 )
 
 
+def list_codes() -> list[tuple[str, int, str]]:
+    """Return what each kind of error is told as: its stable code, the HTTP status, and the client's code."""
+    by_code = {kind.code: found for kind, found in _CODES.items()} | _CODES_OF_LEAVES
+    return [(f"`{code}`", status.value, name) for code, (status, name) in by_code.items()]
+
+
 def refuse(error: FlyballError) -> tuple[HTTPStatus, Refusal]:
     """Return the status and the body that tell a client of an error."""
     found = _CODES_OF_LEAVES.get(error.code)
