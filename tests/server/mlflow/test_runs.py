@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from flyball.domain.data.tables import Table
 from flyball.domain.tracking.runs import MetricPoint, RunStatus
 from flyball.workspace.home import Home
 from tests.server.mlflow.calls import Calls
@@ -274,3 +275,16 @@ def test_runs_that_flyball_makes_are_seen_and_kept_from_change(calls: Calls, hom
         assert calls.refused(f"runs/{path}", run_id=run.id, **fields).error == INVALID
     calls.post("runs/set-tag", run_id=run.id, key="reviewed", value="yes")
     assert home.tracking.describe_run(run.id).tags == {"reviewed": "yes"}
+
+
+def test_a_dataset_whose_digest_is_a_snapshot_links_the_run_to_it(calls: Calls, home: Home, run_id: str) -> None:
+    (home.project_dir / "rows.csv").write_text("x\n1\n2\n", encoding="utf-8")
+    snapshot = home.data.snapshot(Table("rows.csv", name="rows"))
+    for digest in (snapshot.id[:12], snapshot.id[:36], "0" * 36, snapshot.id[:8]):
+        dataset = {"name": "d", "digest": digest, "source_type": "", "source": ""}
+        calls.post("runs/log-inputs", run_id=run_id, datasets=[{"dataset": dataset}])
+    assert home.tracking.list_runs_that_read("snapshot", snapshot.id) == [run_id]
+    ours = home.tracking.start_run("training")
+    home.tracking.log_input(ours.id, "snapshot", snapshot.id)
+    found = calls.get("runs/get", run_id=ours.id)["run"]["inputs"]["dataset_inputs"]
+    assert [(one["dataset"]["name"], one["dataset"]["digest"]) for one in found] == [("rows", snapshot.id[:36])]

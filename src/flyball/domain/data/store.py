@@ -62,6 +62,17 @@ def find_ids(tx: Transaction, prefix: str) -> list[str]:
     return [row["id"] for row in tx.rows(sql, (prefix, prefix + "\U0010ffff"))]
 
 
+def tables_of(tx: Transaction, snapshot_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Return the names of the tables that have each of some snapshots."""
+    found: dict[str, list[str]] = {}
+    for start in range(0, len(snapshot_ids), 500):
+        part = snapshot_ids[start : start + 500]
+        sql = f"SELECT id, table_name FROM data_snapshot WHERE id IN ({', '.join('?' * len(part))}) ORDER BY table_name"
+        for row in tx.rows(sql, part):
+            found.setdefault(row["id"], []).append(row["table_name"])
+    return found
+
+
 def last_snapshot(tx: Transaction, table: str) -> tuple[Snapshot, str] | None:
     """Return the snapshot of a table that was made last, and the digest of its declaration."""
     row = tx.row(

@@ -5,8 +5,9 @@ from typing import Any
 
 import msgspec
 
+from flyball.domain.data import store as data_store
 from flyball.domain.tracking import point_store
-from flyball.domain.tracking.client_runs import ClientRun, Dataset, DatasetInput, LoggedRun, ModelLink
+from flyball.domain.tracking.client_runs import DIGEST_LENGTH, ClientRun, Dataset, DatasetInput, LoggedRun, ModelLink
 from flyball.domain.tracking.experiments import Experiment
 from flyball.domain.tracking.runs import Maker, RunStatus
 from flyball.storage.db import Row, Transaction
@@ -160,12 +161,35 @@ def read_runs(tx: Transaction, numbers: Sequence[int]) -> list[LoggedRun]:
             name=name, digest=digest, source_type=source_type, source=source, schema=schema, profile=profile
         )
         logged[run].datasets.append(DatasetInput(dataset=dataset, tags=msgspec.json.decode(texts)))
+    _add_snapshots(tx, [entry for entry in logged.values() if entry.run.maker is Maker.FLYBALL])
     for run, direction, model_id, step in _each(
         tx, "SELECT run, direction, model_id, step FROM tracking_run_model", numbers, "run, step, model_id"
     ):
         entry = logged[run]
         (entry.read_models if direction == "in" else entry.made_models).append(ModelLink(model_id, step))
     return [logged[number] for number in numbers if number in logged]
+
+
+def _add_snapshots(tx: Transaction, runs: Sequence[LoggedRun]) -> None:
+    """Add the snapshots that Flyball's own runs read, as datasets: a client has no other word for them."""
+    of_id = {entry.run.id: entry for entry in runs}
+    links: list[tuple[str, str]] = []
+    for part in _parts(list(of_id)):
+        links += tx.tuples(
+            "SELECT run_id, ref FROM tracking_link WHERE direction = 'in' AND kind = 'snapshot'"
+            f" AND run_id IN ({_marks(part)}) ORDER BY run_id, ref",
+            part,
+        )
+    tables = data_store.tables_of(tx, sorted({ref for _, ref in links})) if links else {}
+    for run_id, ref in links:
+        for table in tables.get(ref, []):
+            dataset = Dataset(
+                name=table,
+                digest=ref[:DIGEST_LENGTH],
+                source_type="flyball",
+                source=_encode({"snapshot": ref}).decode(),
+            )
+            of_id[run_id].datasets.append(DatasetInput(dataset=dataset))
 
 
 def _each(tx: Transaction, select: str, numbers: Sequence[int], order: str) -> Iterator[Any]:

@@ -6,6 +6,7 @@ import msgspec
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.tracking.client_runs import (
+    DIGEST_LENGTH,
     BatchTooLargeError,
     Dataset,
     DatasetInput,
@@ -20,7 +21,14 @@ from flyball.workspace.home import Home
 
 _MAX_DATASETS = 1_000
 _MAX_LISTED = 1_000
-_LIMITS = {"name": 500, "digest": 36, "source_type": 36, "source": 65_535, "schema": 1_048_575, "profile": 16_777_215}
+_LIMITS = {
+    "name": 500,
+    "digest": DIGEST_LENGTH,
+    "source_type": 36,
+    "source": 65_535,
+    "schema": 1_048_575,
+    "profile": 16_777_215,
+}
 _MAX_TAG_KEY = 255
 _MAX_TAG_VALUE = 500
 _MAX_MODEL_ID = 500
