@@ -55,3 +55,8 @@ def test_panels_do_not_overlap() -> None:
             for y in range(at["y"], at["y"] + at["h"]):
                 assert x < 24
                 assert places.setdefault((x, y), panel["id"]) == panel["id"]
+
+
+def test_every_metric_is_explained() -> None:
+    page = (ROOT / "docs" / "how-to" / "observability.md").read_text(encoding="utf-8")
+    assert [family.name for family in GatewayMetrics().families if f"`{family.name}`" not in page] == []

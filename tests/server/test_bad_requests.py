@@ -140,3 +140,11 @@ def test_a_port_that_is_taken_is_named(system: System, tmp_path: Path) -> None:
     assert f"port {system.port} on 127.0.0.1 is taken" in refused.stderr
     assert "--port" in refused.stderr
     assert not (other.home / "up.json").exists()
+
+
+def test_a_taken_port_of_grpc_is_named(system: System, tmp_path: Path) -> None:
+    settings = f"grpc_port = {system.port + 2}\n"
+    other = System(write_tiny(tmp_path / "tiny", settings=settings))
+    refused = other.try_run("up", "--port", str(other.port))
+    assert refused.returncode == 1
+    assert f"port {system.port + 2} on 127.0.0.1 is taken" in refused.stderr
