@@ -16,14 +16,15 @@ from flyball.server.mlflow.routing import Kind, Route, Router
 from flyball.server.problems import BodyTooLargeError
 from flyball.workspace.home import Home
 
-_PREFIXES = ("/api/", "/ajax-api/", "/get-artifact", "/v1/traces", "/version", "/model-versions/get-artifact")
+_PREFIXES = ("/api/", "/ajax-api/", "/get-artifact", "/v1/traces", "/model-versions/get-artifact")
 _READERS = 4
 _log = logging.getLogger("flyball.mlflow")
 
 
 def serves(path: str) -> bool:
     """Tell whether a path belongs to the MLflow protocol."""
-    return path.startswith(_PREFIXES)
+    # Not as a prefix: /versions/... is an address of our own.
+    return path == "/version" or path.startswith(_PREFIXES)
 
 
 class MlflowApp:
