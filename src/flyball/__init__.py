@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from flyball.domain.registry.candidates import candidate as candidate
     from flyball.domain.registry.gates import latency as latency
     from flyball.domain.registry.gates import metric as metric
+    from flyball.domain.registry.gates import no_leaks as no_leaks
     from flyball.domain.registry.gates import not_worse_than_champion as not_worse_than_champion
     from flyball.domain.serving.rollouts import canary as canary
     from flyball.domain.serving.rollouts import shadow as shadow
@@ -65,6 +66,7 @@ _HOMES = {
     "log_metric": "domain.tracking.logging",
     "metric": "domain.registry.gates",
     "new_data": "domain.loop.triggers",
+    "no_leaks": "domain.registry.gates",
     "not_worse_than_champion": "domain.registry.gates",
     "performance": "domain.monitoring.monitors",
     "pipeline": "domain.pipelines.steps",

@@ -88,6 +88,7 @@ def _describe(result: RunResult, *, why: bool) -> str:
     lines.extend(f"version {standing}" for standing in result.notes.get("standing", []))
     for metrics in result.notes.get("metrics", []):
         lines.append("metrics: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+    lines.extend(f"leak? {leak['kind']}: {leak['message']}" for leak in result.notes.get("leak", []))
     if result.status is RunStatus.FAILED:
         lines.append("Correct it and run the same command again: it goes on from the failed step.")
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from flyball.domain.data.snapshots import Snapshot
 from flyball.domain.features import store
 from flyball.domain.features.assembling import assemble
 from flyball.domain.features.histories import ViewHistory, compute_history
+from flyball.domain.features.leaks import find_table_leaks
 from flyball.domain.features.online import Completed, OnlineFeatures, OnlineReader, encode_rows, view_key
 from flyball.domain.features.plans import TrainingSetPlan
 from flyball.domain.features.point_in_time import USABLE
@@ -264,13 +265,14 @@ class FeatureService:
             since=plan.since,
             quarantined={name: count for name, count in quarantined.items() if count},
         )
-        return assemble(
+        assembled = assemble(
             plan,
             spine=kept[plan.spine.required_name],
             labels=kept[plan.label.table.required_name],
             histories={view.name: self._compute(view).history for view in plan.views},
             lineage=lineage,
         )
+        return assembled.with_leaks(tuple(find_table_leaks(plan.tables, kept, plan.rule)))
 
     def _snapshots(self, plan: TrainingSetPlan, as_of: datetime, actor: str) -> dict[str, Snapshot]:
         return {table.required_name: self._data.snapshot(table, as_of=as_of, actor=actor) for table in plan.tables}

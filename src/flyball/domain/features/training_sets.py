@@ -13,6 +13,7 @@ from flyball.domain.data.recording import OperationContext, record
 from flyball.domain.data.schemas import Schema
 from flyball.domain.data.tables import ColumnRef, Table
 from flyball.domain.features.labels import LabelRule
+from flyball.domain.features.leaks import Leak, find_leaks_of
 from flyball.domain.features.plans import TrainingSetPlan, checked_drop, checked_since, plan_training_set
 from flyball.domain.features.splits import parse_test, split_rows
 from flyball.domain.features.views import FeatureView, RequestFeatures
@@ -85,6 +86,7 @@ class TrainingSetFacts(msgspec.Struct, frozen=True, kw_only=True):
             them, may be null and then means now.
         lineage: Where it comes from.
         part: Which part of a split it is, in words; empty for the whole.
+        leaks: What was found that a model should not learn from.
     """
 
     feature_names: tuple[str, ...]
@@ -95,6 +97,7 @@ class TrainingSetFacts(msgspec.Struct, frozen=True, kw_only=True):
     request_schema: Schema
     lineage: TrainingLineage
     part: str = ""
+    leaks: tuple[Leak, ...] = ()
 
 
 class TrainingSet:
@@ -157,6 +160,10 @@ class TrainingSet:
         """Return a training set with other rows of the same columns."""
         return TrainingSet(frame, msgspec.structs.replace(self.facts, part=part))
 
+    def with_leaks(self, leaks: tuple[Leak, ...]) -> "TrainingSet":
+        """Return the same rows with what was found in them."""
+        return TrainingSet(self.frame, msgspec.structs.replace(self.facts, leaks=leaks))
+
     def __len__(self) -> int:
         return int(self.frame.height)
 
@@ -215,6 +222,8 @@ class TrainingSetOperation:
             context.note("snapshot", {"table": table, "snapshot": snapshot})
         for view, version in data.lineage.views.items():
             context.note("view", {"view": view, "version": version})
+        for leak in data.facts.leaks:
+            context.note("leak", leak)
         context.note("training_set", {"rows": len(data), "quarantined": data.lineage.quarantined})
         return data
 
@@ -227,11 +236,17 @@ class SplitOperation:
 
     def identity(self, context: OperationContext) -> str:
         """See `Operation.identity`: the inputs say everything."""
-        return "split/1"
+        return "split/2"
 
     def run(self, context: OperationContext, inputs: Mapping[str, Any]) -> tuple[TrainingSet, TrainingSet]:
-        """See `Operation.run`."""
-        return split_rows(inputs["data"], inputs["test"], seed=inputs["seed"])
+        """See `Operation.run`; notes each leak to the run."""
+        parts = split_rows(inputs["data"], inputs["test"], seed=inputs["seed"])
+        found = find_leaks_of(*parts, is_by_time=not parse_test(inputs["test"]).is_random)
+        for leak in found:
+            context.note("leak", leak)
+        known = {(leak.kind, leak.columns): leak for leak in (*inputs["data"].facts.leaks, *found)}
+        fit, held_out = (part.with_leaks(tuple(known.values())) for part in parts)
+        return fit, held_out
 
 
 def training_set(

@@ -12,7 +12,7 @@ from flyball.domain.features.training_sets import TrainingSet
 from flyball.domain.pipelines.graph import Node
 from flyball.domain.pipelines.steps import Step
 from flyball.domain.registry.evidence import check_gates, check_metrics
-from flyball.domain.registry.gates import GatePlan
+from flyball.domain.registry.gates import LEAKS, GatePlan, MetricGate
 from flyball.domain.registry.versions import ModelVersion, check_model_name
 
 
@@ -62,6 +62,8 @@ class CandidateOperation:
             )
         metrics = check_metrics(self.model_name, inputs["metrics"])
         plan = context.service(GatePlan).of(self.model_name)
+        if any(isinstance(gate, MetricGate) and gate.metric == LEAKS for gate in plan.gates):
+            metrics = {LEAKS: float(len(data.facts.leaks)), **metrics}
         check_gates(self.model_name, plan.gates, metrics)
         candidacy = Candidacy(context, self.model_name, self.description, plan)
         version = candidacy.register(inputs["model"], data, metrics, self.evaluation, inputs.get("evaluation") or {})

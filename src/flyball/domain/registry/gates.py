@@ -16,10 +16,13 @@ ERROR_METRICS = frozenset(
     {
         *("rmse", "mse", "mae", "medae", "mape", "smape", "wape", "rmsle", "msle", "max_error", "pinball", "deviance"),
         *("logloss", "log_loss", "brier", "loss", "hinge", "ece", "error", "error_rate", "latency"),
-        *("fpr", "fnr", "false_positive_rate", "false_negative_rate"),
+        *("leaks", "fpr", "fnr", "false_positive_rate", "false_negative_rate"),
     }
 )
 """Metrics of which less is better; of every other, more is."""
+
+LEAKS = "leaks"
+"""The metric that counts what was found in the training data; see `no_leaks`."""
 
 AUTOMATIC = "auto"
 """The approval policy that asks nobody."""
@@ -129,6 +132,18 @@ class Metric:
         if isinstance(limit, bool) or not isinstance(limit, int | float) or limit != limit:
             raise InvalidInputError(f"the limit of the gate on {self.name!r} must be a number, but is {limit!r}")
         return MetricGate(metric=self.name, op=op, limit=float(limit))
+
+
+def no_leaks(*, at_most: int = 0) -> MetricGate:
+    """Demand training data without suspected leaks; a run warns of them in any case.
+
+    Args:
+        at_most: How many are let pass, once a person has looked at them.
+
+    Raises:
+        InvalidInputError: It is not a number of leaks.
+    """
+    return Metric(LEAKS) <= at_most
 
 
 def metric(name: str) -> Metric:
