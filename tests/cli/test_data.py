@@ -82,6 +82,32 @@ def test_a_profile_is_a_page_of_its_own(trained: Path, flyball: Command, tmp_pat
     assert "http" not in page
 
 
+def test_leaks_are_told_by_the_command_and_by_the_run_and_may_fail_a_gate(trained: Path, flyball: Command) -> None:
+    assert flyball(trained, "data", "leaks", "training").out.startswith("training: no leak suspected in ")
+    arrivals = pl.read_csv(trained / "data" / "arrivals.csv").select("parcel_id", fee=pl.col("late") * 25 + 3)
+    parcels = pl.read_csv(trained / "data" / "parcels.csv").join(arrivals, on="parcel_id", how="left")
+    parcels.write_csv(trained / "data" / "parcels.csv")
+    flyball(trained, "snapshot", "parcels", "--accept-schema-change")
+    said = flyball(trained, "data", "leaks", "training")
+    assert said.status == 1
+    assert "proxy: fee alone tells late nearly without fault (AUC 1.000)" in said.out
+    project = trained / "project.py"
+    project.write_text(project.read_text().replace("gates=[", "gates=[fb.no_leaks(), "))
+    ran = flyball(trained, "run", "training")
+    assert "leak? proxy: fee alone tells late" in ran.out
+    assert "leaks" in ran.out.partition("version lateness/2 is rejected")[2]
+
+
+def test_a_step_between_the_rows_and_their_split_is_pointed_out(trained: Path, flyball: Command) -> None:
+    project = trained / "project.py"
+    text = project.read_text()
+    scale = "@fb.step\ndef scale(data: fb.TrainingSet) -> fb.TrainingSet:\n    return data\n\n\n@fb.pipeline\n"
+    text = text.replace("@fb.pipeline\n", scale, 1).replace("fb.split(data", "fb.split(scale(data)", 1)
+    project.write_text(text)
+    said = flyball(trained, "data", "leaks", "training")
+    assert (said.status, "fitted-before-split: the step 'scale' works on the rows before" in said.out) == (1, True)
+
+
 def test_a_sample_runs_the_same_pipeline_in_a_home_of_its_own(trained: Path, flyball: Command) -> None:
     said = flyball(trained, "run", "training", "--sample", "50%")
     assert said.status == 0, said.err

@@ -10,6 +10,7 @@ from flyball.core.durations import format_instant
 
 if TYPE_CHECKING:
     from flyball.domain.data.diffs import TableDiff
+    from flyball.workspace.leaks import LeakReport
     from flyball.workspace.tables import CheckedTable, TableSummary, TableViews
     from flyball.workspace.workspace import CheckedSnapshot
 
@@ -152,6 +153,25 @@ def check(place: Place, table: str, html: Path | None, as_json: bool) -> int:
     return 0 if checked.report.passed else 1
 
 
+@data.command()
+@click.argument("pipeline")
+@json_option
+@place_options
+def leaks(place: Place, pipeline: str, as_json: bool) -> int:
+    """Look for leaks in what PIPELINE learns from; ends with status 1 where something is suspected.
+
+    \b
+    Example:
+      flyball data leaks training
+    """
+    from flyball.workspace.leaks import look_for_leaks
+    from flyball.workspace.workspace import Workspace
+
+    report = look_for_leaks(Workspace(place.project, place.home), pipeline)
+    emit(report, as_json=as_json, text=_tell_leaks)
+    return 1 if report.leaks else 0
+
+
 def _views(place: Place) -> "TableViews":
     from flyball.workspace.tables import TableViews
     from flyball.workspace.workspace import Workspace
@@ -214,4 +234,14 @@ def _tell_check(checked: "CheckedTable") -> str:
     if checked.changes:
         lines.append("since the report before:")
         lines.extend(f"  {change}" for change in checked.changes)
+    return "\n".join(lines)
+
+
+def _tell_leaks(report: "LeakReport") -> str:
+    if not report.leaks:
+        return f"{report.pipeline}: no leak suspected in {report.rows:,} rows"
+    count = len(report.leaks)
+    lines = [f"{report.pipeline}: {count} suspected leak{'s' if count > 1 else ''} in {report.rows:,} rows"]
+    for leak in report.leaks:
+        lines.extend([f"  {leak.kind}: {leak.message}", f"    {leak.hint}"])
     return "\n".join(lines)
