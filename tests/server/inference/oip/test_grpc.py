@@ -1,14 +1,18 @@
 """The Open Inference Protocol over gRPC, in the process of the gateway."""
 
+import json
 import struct
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import pytest
 
 from flyball.server.inference.oip.wire import HEALTH_SERVICE, SERVICE, make_messages
-from tests.server.inference.conftest import Gateway
+from tests.server.inference.conftest import Gateway, StartGateway
 
 ROW = [1.0, 1000.0, 12.0]
 Call = Callable[..., Any]
@@ -152,3 +156,34 @@ def test_a_message_over_the_limit_is_refused(infer: Call) -> None:
     refused = refusal(infer, make_request(matrix(100_000), raw=[b"0" * 2_400_000]))
     assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert list(infer(make_request(matrix(contents={"fp64_contents": ROW}))).outputs[0].shape) == [1]
+
+
+def test_versions_swap_under_load_without_a_wrong_or_failed_answer(start: StartGateway) -> None:
+    gateway = start()
+    found: list[tuple[str, float]] = []
+    is_done = threading.Event()
+    body = json.dumps({"inputs": [matrix(data=ROW)]}).encode()
+    data = make_request(matrix(contents={"fp64_contents": ROW})).SerializeToString()
+
+    def ask_rest() -> None:
+        while not is_done.is_set():
+            response = gateway.send("POST", "/v2/models/credit/infer", body)
+            assert response.status == 200, response.body
+            found.append((response.json["model_version"], response.json["outputs"][0]["data"][0]))
+
+    def ask_grpc() -> None:
+        with grpc.insecure_channel(f"127.0.0.1:{gateway.port + 1}") as channel:
+            infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+            while not is_done.is_set():
+                answer = messages["ModelInferResponse"].FromString(infer(data, timeout=10))
+                found.append((answer.model_version, answer.outputs[0].contents.fp64_contents[0]))
+
+    with ThreadPoolExecutor(2) as pool:
+        clients = [pool.submit(ask_rest), pool.submit(ask_grpc)]
+        for ref in ("m/2", "m/1", "m/2"):
+            gateway.house.go_live(ref)
+            time.sleep(0.4)
+        is_done.set()
+        for client in clients:
+            client.result()
+    assert set(found) == {("1", 0.25), ("2", 0.75)}
