@@ -82,7 +82,7 @@ def test_a_request_is_a_span_with_its_stages(start: StartGateway, collector: Col
     assert (found["http.response.status_code"], found["flyball.rows"]) == (200, 1)
     stages = [span for span in collector.spans if span.parent_span_id == root.span_id]
     stages.sort(key=lambda span: span.start_time_unix_nano)
-    assert [span.name for span in stages] == ["read", "decode", "predict", "encode"]
+    assert [span.name for span in stages] == ["read", "decode", "score", "log", "encode"]
     for span in stages:
         assert root.start_time_unix_nano <= span.start_time_unix_nano <= span.end_time_unix_nano
         assert span.end_time_unix_nano <= root.end_time_unix_nano

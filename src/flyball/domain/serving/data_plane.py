@@ -24,6 +24,8 @@ from flyball.domain.serving.scoring import ModelFailedError, Scored, score_rows,
 
 Defer = Callable[[Callable[[], None]], None]
 """Takes work to be done once the answer is out."""
+Mark = Callable[[str], None]
+"""Told the name of a stage when it ends."""
 _LONGEST_REFUSED_BYTES = 16_000
 _log = logging.getLogger("flyball.serving")
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -67,6 +69,7 @@ class DataPlane:
         *,
         defer: Defer | None = None,
         pinned: LoadedVersion | None = None,
+        mark: Mark | None = None,
     ) -> list[Answer]:
         """Answer rows together; each is checked, routed and logged for itself, and one bad row spoils no other.
 
@@ -80,6 +83,7 @@ class DataPlane:
             defer: Takes the work of shadows, so that they cost the caller no time; done before this returns by
                 default.
             pinned: The version that shall answer all rows, whatever the routing says.
+            mark: Told the name of each stage when it ends: ``score``, ``log``.
 
         Returns:
             One answer a row, in order; `Answer.status` tells whether it has a prediction.
@@ -100,11 +104,15 @@ class DataPlane:
             for request, time in zip(requests, times, strict=True)
         ]
         records = self._score_all(line, rows, started_s)
+        if mark is not None:
+            mark("score")
         for row in rows:
             row.id = self._ids.new()
         latency_us = _share_of(started_s, len(rows))
         records += [_record(line, row, latency_us) for row in rows]
         self._prediction_log.append(endpoint, records)
+        if mark is not None:
+            mark("log")
         if line.candidate is not None and line.plan.has_shadow:
             shadowed = [row for row in rows if row.scored.status is PredictionStatus.OK]
             if shadowed:

@@ -182,8 +182,9 @@ class InferenceApp:
             exchange.protocol = "flyball"
             body = await self._read_body(scope, receive, exchange)
             return self._predict(path[len(_PREDICT) :], body, exchange)
-        if self._protocols.knows(path):
-            return await self._protocols.answer(scope, receive, exchange)
+        protocol = self._protocols.find(path)
+        if protocol is not None:
+            return await self._protocols.answer(protocol, scope, receive, exchange)
         if path == "/health":
             _require_method(method, path, "GET")
             return self._tell_health()
@@ -208,10 +209,9 @@ class InferenceApp:
             exchange.endpoint = endpoint
         exchange.mark("decode")
         try:
-            answers = self._plane.predict(endpoint, request, defer=exchange.defer)
+            answers = self._plane.predict(endpoint, request, defer=exchange.defer, mark=exchange.mark)
         except RecursionError as error:
             raise BodyUnreadableError("it is nested too deeply") from error
-        exchange.mark("predict")
         exchange.rows = len(answers)
         exchange.version, exchange.prediction_id = answers[0].model_version, answers[0].prediction_id
         self._metrics.count_rows(answers)

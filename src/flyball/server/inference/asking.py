@@ -156,8 +156,7 @@ class Asker:
         requests = list(rows.rows()) if isinstance(rows, Columns) else rows
         exchange.rows = height
         exchange.mark("decode")
-        answers = self.plane.predict(endpoint, requests, defer=exchange.defer, pinned=version)
-        exchange.mark("predict")
+        answers = self.plane.predict(endpoint, requests, defer=exchange.defer, pinned=version, mark=exchange.mark)
         exchange.prediction_id = answers[0].prediction_id
         exchange.version = answers[0].model_version
         self._metrics.count_rows(answers)

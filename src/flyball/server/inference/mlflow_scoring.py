@@ -12,7 +12,7 @@ from flyball.domain.serving.loaded import LoadedVersion
 from flyball.server.inference.asking import MAX_ROWS, Asker, TooManyRowsError
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import JSON, Reply, Request
-from flyball.server.inference.paths import require_method, unknown_path
+from flyball.server.inference.paths import is_unread, require_method, unknown_path
 from flyball.server.inference.rows import from_columns, origin_headers, pick_endpoint, read_object, read_rows, read_text
 from flyball.server.mlflow.errors import refuse
 from flyball.server.problems import BodyTooLargeError, BodyUnreadableError, MediaTypeError
@@ -68,7 +68,7 @@ class MlflowScoring:
     def refuse(self, error: FlyballError) -> Reply:
         """Return ``{"error_code", "message"}``."""
         status, content = refuse(error)
-        return Reply(status.value, _encode(content), is_last=isinstance(error, BodyTooLargeError))
+        return Reply(status.value, _encode(content), is_last=is_unread(error))
 
     def _describe(self, endpoint: str) -> dict[str, Any]:
         line = self._asker.line(endpoint)

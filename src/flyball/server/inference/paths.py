@@ -30,7 +30,12 @@ def unknown_path(request: Request, known: str) -> PathUnknownError:
 def refuse_plainly(error: FlyballError) -> Reply:
     """Return ``{"error": text}``, as the Open Inference Protocol and KServe tell errors."""
     text = f"{error.message} ({error.hint})" if error.hint else error.message
-    return Reply(status_for_clients(error), _encode({"error": text}), is_last=isinstance(error, _UNREAD))
+    return Reply(status_for_clients(error), _encode({"error": text}), is_last=is_unread(error))
+
+
+def is_unread(error: FlyballError) -> bool:
+    """Tell whether a request was refused before its body was read, so that its connection ends with it."""
+    return isinstance(error, _UNREAD)
 
 
 def status_for_clients(error: FlyballError) -> int:

@@ -124,20 +124,16 @@ class Protocols:
         if self._grpc is not None:
             await self._grpc.stop(_GRACE_S)
 
-    def knows(self, path: str) -> bool:
-        """Tell whether an address belongs to one of the protocols."""
-        return self._find(path) is not None
-
-    def _find(self, path: str) -> Protocol | None:
+    def find(self, path: str) -> Protocol | None:
+        """Return the protocol that an address belongs to."""
         return next((protocol for protocol in self._protocols if protocol.knows(path)), None)
 
-    async def answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
+    async def answer(self, protocol: Protocol, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
         """Read and answer a request; errors are told as its protocol tells them.
 
         Raises:
             DisconnectedError: The client left.
         """
-        protocol = self._find(scope["path"]) or self._oip
         exchange.protocol = protocol.name
         try:
             request = await read_request(scope, receive, self._max_body_bytes)
@@ -154,6 +150,8 @@ class Protocols:
             return protocol.refuse(UnexpectedError())
 
     async def _answer(self, protocol: Protocol, request: Request, exchange: Exchange) -> Reply:
+        if protocol is not self._oip:
+            return protocol.answer(request, exchange)
         loop = asyncio.get_running_loop()
         match request.path.split("/"):
             case ["", "v2", "repository", *_]:

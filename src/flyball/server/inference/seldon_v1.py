@@ -10,7 +10,7 @@ from flyball.domain.serving.loaded import LoadedVersion
 from flyball.server.inference.asking import Asker
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
-from flyball.server.inference.paths import require_method, status_for_clients, unknown_path
+from flyball.server.inference.paths import is_unread, require_method, status_for_clients, unknown_path
 from flyball.server.inference.rows import from_columns, origin_headers, pick_endpoint, read_object, read_rows
 
 _PATHS = ("/api/v1.0/predictions", "/api/v0.1/predictions")
@@ -62,7 +62,7 @@ class SeldonV1:
         """Return ``{"status": {...}}``."""
         code = status_for_clients(error)
         status = {"code": code, "info": error.message, "reason": error.code, "status": "FAILURE"}
-        return Reply(code, _encode({"status": status}))
+        return Reply(code, _encode({"status": status}), is_last=is_unread(error))
 
 
 def _read(loaded: LoadedVersion, content: dict[str, Any]) -> tuple[list[Any], bool]:
