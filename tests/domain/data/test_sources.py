@@ -13,6 +13,7 @@ from tests.servers import PostgresqlServer, postgresql
 
 from flyball.core.clock import SimulatedClock
 from flyball.core.errors import FlyballError, InvalidInputError
+from flyball.domain.data import store
 from flyball.domain.data.service import DataService
 from flyball.domain.data.tables import Table
 from flyball.domain.journal.service import Journal
@@ -235,6 +236,40 @@ def test_a_folder_of_files_keeps_each_file_once_and_gives_paths_that_do_not_chan
     assert [Path(file).read_bytes() for file in frame["file"]] == [b"one", b"two", b"one"]
     assert Path(data.read(second.id).collect()["file"][1]).read_bytes() == b"changed"
     assert len([path for path in (tmp_path / "home" / "blobs").rglob("*") if path.is_file()]) == 5
+
+
+def test_each_change_of_a_watched_table_is_told_once_also_across_a_crash(
+    tmp_path: Path, data: DataService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> list[tuple[int, int]]:
+        events = [event for event in journal.list_events() if event.kind == "data.table.grown"]
+        return [(event.data["rows_added"], event.data["files_added"]) for event in events]
+
+    clock, db = SimulatedClock(NOW), Database(f"sqlite:///{tmp_path}/home/flyball.db")
+    journal = Journal(db, clock)
+    folder, table = tmp_path / "days", Table("days", name="days")
+    folder.mkdir()
+    pl.DataFrame({"x": [1, 2]}).write_parquet(folder / "1.parquet")
+    data.watch(table)
+    assert told() == []
+    pl.DataFrame({"x": [3]}).write_parquet(folder / "2.parquet")
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "put_watch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            data.watch(table)
+    assert told() == []
+    other = DataService(db, journal, clock, LocalBlobStore(tmp_path / "home" / "blobs"), tmp_path)
+    other.watch(table)
+    data.watch(table)
+    assert told() == [(1, 1)]
+    (folder / "2.parquet").touch()
+    data.watch(table)
+    assert told() == [(1, 1)]
+    delta = Table("delta", name="delta")
+    for batch in range(3):
+        write_deltalake(tmp_path / "delta", pl.DataFrame({"x": [batch]}), mode="append")
+        data.watch(delta)
+    assert told() == [(1, 1), (1, 1), (1, 1)]
 
 
 def test_snapshots_of_a_table_that_grows_at_its_end_share_what_they_have_in_common(

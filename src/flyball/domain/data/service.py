@@ -32,6 +32,7 @@ from flyball.domain.data.snapshots import (
     SchemaChangedError,
     Snapshot,
     SnapshotNotFoundError,
+    Watch,
 )
 from flyball.domain.data.surroundings import Surroundings
 from flyball.domain.data.table_checks import compile_table, rows_to_keep
@@ -125,6 +126,39 @@ class DataService:
                 return existing
             event = self._journal.append(tx, "data.snapshot.created", f"table/{name}", data, actor=actor, cause=cause)
             store.put_snapshot(tx, snapshot, declaration, event.seq)
+        return snapshot
+
+    def watch(self, table: Table, *, actor: str = "system") -> Snapshot:
+        """Return the snapshot of a table's present state; tell the journal if it is not what it last held.
+
+        Each change brings one event ``data.table.grown``, whoever watches and whatever was killed meanwhile: it is
+        written together with what the table holds by then.
+        """
+        name = table.required_name
+        seen = self.fingerprint(table)
+        with self._db.read() as tx:
+            last = store.find_watch(tx, name)
+        snapshot = self.snapshot(table, actor=actor)
+        if last is not None and (last.fingerprint, last.content_id) == (seen, snapshot.digest):
+            return snapshot
+        held = Watch(
+            table=name,
+            fingerprint=seen,
+            content_id=snapshot.digest,
+            rows=snapshot.rows,
+            files=len(snapshot.files),
+        )
+        with self._db.begin() as tx:
+            last = store.find_watch(tx, name)
+            store.put_watch(tx, held)
+            if last is not None and last.content_id != held.content_id:
+                data = {
+                    "snapshot": snapshot.id,
+                    "rows": held.rows,
+                    "rows_added": held.rows - last.rows,
+                    "files_added": held.files - last.files,
+                }
+                self._journal.append(tx, "data.table.grown", f"table/{name}", data, actor=actor)
         return snapshot
 
     def declare(self, table: Table) -> None:

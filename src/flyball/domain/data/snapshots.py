@@ -92,6 +92,24 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return sum(file.size_bytes for file in self.files)
 
 
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """What a watched table held when it was last looked at.
+
+    Attributes:
+        table: Its name.
+        fingerprint: The state of its source.
+        content_id: The content that it had.
+        rows: How many rows that has.
+        files: In how many files.
+    """
+
+    table: str
+    fingerprint: str
+    content_id: str
+    rows: int
+    files: int
+
+
 class SnapshotNotFoundError(NotFoundError):
     """There is no such snapshot."""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from flyball.core.encoding import from_json, to_json
 from flyball.domain.data.reports import Report
-from flyball.domain.data.snapshots import Content, Snapshot
+from flyball.domain.data.snapshots import Content, Snapshot, Watch
 from flyball.storage.db import Transaction
 
 _BATCH = 500
@@ -123,4 +123,28 @@ def put_report(tx: Transaction, report_id: str, report: Report, event_seq: int) 
     tx.execute(
         "INSERT INTO data_report (event_seq, id, snapshot_id, table_name, passed, body) VALUES (?, ?, ?, ?, ?, ?)",
         (event_seq, report_id, report.snapshot_id, report.table, int(report.passed), to_json(report).decode()),
+    )
+
+
+def find_watch(tx: Transaction, table: str) -> Watch | None:
+    """Return what a watched table held when it was last looked at."""
+    row = tx.row("SELECT fingerprint, content_id, row_count, file_count FROM data_watch WHERE table_name = ?", (table,))
+    if row is None:
+        return None
+    return Watch(
+        table=table,
+        fingerprint=str(row["fingerprint"]),
+        content_id=str(row["content_id"]),
+        rows=int(row["row_count"]),
+        files=int(row["file_count"]),
+    )
+
+
+def put_watch(tx: Transaction, watch: Watch) -> None:
+    """Keep what a watched table holds."""
+    tx.execute(
+        "INSERT INTO data_watch (table_name, fingerprint, content_id, row_count, file_count) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (table_name) DO UPDATE SET fingerprint = excluded.fingerprint, content_id = excluded.content_id, "
+        "row_count = excluded.row_count, file_count = excluded.file_count",
+        (watch.table, watch.fingerprint, watch.content_id, watch.rows, watch.files),
     )

@@ -55,7 +55,7 @@ class TableReader:
         found = self._loaded.get(table.required_name)
         if found is None or found.fingerprint != fingerprint:
             # Without an instant: a replay's future is read once, too, and cut off by every question.
-            snapshot = self._data.snapshot(table, as_of=None)
+            snapshot = self._data.watch(table)
             if found is None or found.snapshot_id != snapshot.id:
                 rows = self._data.read(snapshot.id)
                 known = table.known or table.time
