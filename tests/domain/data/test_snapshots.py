@@ -16,7 +16,7 @@ from flyball.core.errors import BackendError, FlyballError, InvalidInputError, N
 from flyball.core.hashing import digest_file
 from flyball.domain.data import contents, digests
 from flyball.domain.data.expectations import column
-from flyball.domain.data.instants import InstantUnreadableError, MixedTimeZonesError
+from flyball.domain.data.instants import InstantUnreadableError, MixedTimeZonesError, NoSuchTimeError
 from flyball.domain.data.service import DataService
 from flyball.domain.data.snapshots import (
     ColumnMissingError,
@@ -605,3 +605,26 @@ def test_a_full_disk_leaves_nothing(home: Home, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(BackendError, match="no space is left"):
         home.data.snapshot(Table("a.csv", name="a"))
     assert (home.stored(), home.data.list(), home.kinds()) == ([], [], [])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_local_times_are_taken_in_their_zone_and_one_that_never_was_is_named(home: Home, suffix: str) -> None:
+    times = ["2026-01-01T12:00:00", "2026-10-25T02:30:00", "2026-07-01T12:00:00"]
+
+    def write(texts: list[str]) -> None:
+        frame = pl.DataFrame({"at": texts})
+        if suffix == "csv":
+            frame.write_csv(home.root / "local.csv")
+        else:
+            frame.select(pl.col("at").str.to_datetime()).write_parquet(home.root / "local.parquet")
+
+    table = Table(f"local.{suffix}", time="at", time_zone="Europe/Berlin", name="local")
+    write(times)
+    read = home.data.read(home.data.snapshot(table).id).collect()["at"].to_list()
+    hours = [(1, 1, 11, 0), (10, 25, 0, 30), (7, 1, 10, 0)]  # of the hour that was twice, the first
+    assert read == [datetime(2026, month, day, hour, minute, tzinfo=UTC) for month, day, hour, minute in hours]
+    write([*times, "2026-03-29T02:30:00"])
+    with pytest.raises(NoSuchTimeError, match="row 4, which never was in Europe/Berlin"):
+        home.data.snapshot(table)
+    with pytest.raises(InvalidInputError, match="is no time zone"):
+        Table("local.csv", time="at", time_zone="Berlin")

@@ -70,7 +70,7 @@ class Source(NamedTuple):
 def declaration_digest(table: Table, root: Path, digest_file: Callable[[Path], str]) -> str:
     """Return the identity of how a table's bytes become rows: formats, times and the code of ``prepare``."""
     code = identify_code(table.prepare, root, digest=digest_file).digest if table.prepare else ""
-    extra = [value for value in (table.types, table.files, table.sql) if value]
+    extra = [value for value in (table.types, table.files, table.sql, table.time_zone) if value]
     return digest_value([table.time, table.known, table.time_format, list(table.nulls), code, *extra])
 
 
@@ -231,7 +231,14 @@ def _prepare(table: Table, frame: pl.LazyFrame) -> pl.LazyFrame:
 def _is_stored_as_it_lies(source: Source, schema: pl.Schema) -> bool:
     if source.kind == "csv" or source.version is not None or source.table.prepare is not None:
         return False
-    return all(is_instant_dtype(schema[column]) for column in _instants(source.table))
+    zone = source.table.time_zone
+    return all(
+        is_instant_dtype(schema[column]) and not _is_local(schema[column], zone) for column in _instants(source.table)
+    )
+
+
+def _is_local(dtype: pl.DataType, zone: str | None) -> bool:
+    return zone is not None and isinstance(dtype, pl.Datetime) and dtype.time_zone is None
 
 
 def _instants(table: Table) -> tuple[str, ...]:
@@ -260,7 +267,7 @@ def _converted(source: Source, frame: pl.LazyFrame, blobs: LocalBlobStore) -> It
                 raise TableEmptyError(table.label, table.source)
             Schema.of(written)
             instants = [
-                plan_instants(written, column, time_format=table.time_format, what=table.label)
+                plan_instants(written, column, time_format=table.time_format, what=table.label, zone=table.time_zone)
                 for column in _instants(table)
             ]
             if instants:

@@ -46,6 +46,19 @@ class MixedTimeZonesError(InvalidInputError):
         )
 
 
+class NoSuchTimeError(InvalidInputError):
+    """A local time was skipped when clocks were put forward."""
+
+    code = "data/no-such-time"
+
+    def __init__(self, what: str, column: str, row: int, value: object, zone: str) -> None:
+        super().__init__(
+            f"column {column!r} of the {what} holds {value} in row {row:,}, which never was in {zone}: clocks were put "
+            "forward over it",
+            hint="Correct the row, or the table's time_zone=; times that were twice count as the first.",
+        )
+
+
 def is_instant_dtype(dtype: pl.DataType) -> bool:
     """Tell whether a column of this type needs no parsing: only its unit and zone are converted, when it is read."""
     return isinstance(dtype, pl.Datetime) or dtype == pl.Date
@@ -61,7 +74,9 @@ def to_utc(column: str, dtype: pl.DataType) -> pl.Expr:
     return values.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
 
-def plan_instants(frame: pl.LazyFrame, column: str, *, time_format: str | None, what: str) -> pl.Expr:
+def plan_instants(
+    frame: pl.LazyFrame, column: str, *, time_format: str | None, what: str, zone: str | None = None
+) -> pl.Expr:
     """Return the expression that makes a column UTC microseconds, after looking at every row of it.
 
     Args:
@@ -69,8 +84,10 @@ def plan_instants(frame: pl.LazyFrame, column: str, *, time_format: str | None, 
         column: Instants, dates or text; with a format also whole numbers, such as 20260301.
         time_format: How text is written, in the signs of ``strftime``; ISO 8601 without it.
         what: The table, for errors.
+        zone: The time zone of times that name none, such as ``Europe/Berlin``; UTC without it.
 
     Raises:
+        NoSuchTimeError: Clocks were put forward over a time in its zone.
         InstantUnreadableError: A row is empty or cannot be read.
         MixedTimeZonesError: Rows name different zones, or only some of them name one.
         InvalidInputError: The column holds neither text nor instants.
@@ -80,7 +97,8 @@ def plan_instants(frame: pl.LazyFrame, column: str, *, time_format: str | None, 
     if (row := values.is_null().arg_max()) is not None and values.null_count():
         raise InstantUnreadableError(what, column, row + 1, None, "")
     if is_instant_dtype(dtype):
-        return to_utc(column, dtype)
+        is_local = isinstance(dtype, pl.Datetime) and dtype.time_zone is None
+        return _from_zone(to_utc(column, dtype), values, column, zone, what) if is_local else to_utc(column, dtype)
     if dtype != pl.String and not (dtype.is_integer() and time_format):
         raise InvalidInputError(
             f"column {column!r} of the {what} holds {dtype}, not instants",
@@ -88,8 +106,25 @@ def plan_instants(frame: pl.LazyFrame, column: str, *, time_format: str | None, 
         )
     texts = values.cast(pl.String)
     if time_format:
-        return _plan_format(texts, column, time_format, what)
-    return _plan_iso(texts, column, what)
+        has_zone = any(sign in time_format for sign in ("%z", "%:z", "%#z", "%Z"))
+        planned = _plan_format(texts, column, time_format, what)
+    else:
+        has_zone = bool(texts.str.contains(_ZONE).any())
+        planned = _plan_iso(texts, column, what)
+    return planned if has_zone else _from_zone(planned, texts, column, zone, what)
+
+
+def _from_zone(planned: pl.Expr, values: pl.Series, column: str, zone: str | None, what: str) -> pl.Expr:
+    """Take local times for what they are; of a time that was twice, in autumn, the first is meant."""
+    if zone is None:
+        return planned
+    naive = planned.dt.replace_time_zone(None)
+    local = naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    missing = values.to_frame(column).select(local.is_null()).to_series()
+    if missing.any():
+        row = missing.arg_max() or 0
+        raise NoSuchTimeError(what, column, row + 1, values[row], zone)
+    return local.dt.convert_time_zone("UTC").dt.cast_time_unit("us").alias(column)
 
 
 def _plan_format(texts: pl.Series, column: str, time_format: str, what: str) -> pl.Expr:

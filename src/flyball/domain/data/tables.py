@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -58,6 +59,7 @@ class Table:
         known: The column that says when a row became known, where that is later than ``time``.
         key: The column or columns that identify a row.
         time_format: How text of ``time`` and ``known`` is written, such as ``"%m/%d/%y"``.
+        time_zone: The zone of times that name none, such as ``Europe/Berlin``; UTC without it.
         nulls: Texts of a CSV file that mean that a value is missing.
         types: Types of columns of a CSV file, where their values would tell otherwise: ``{"sku": "string"}``.
         version: Of a Delta table: the number of the version to read, or an instant at which it was the newest.
@@ -79,6 +81,7 @@ class Table:
         known: str | None = None,
         key: str | Sequence[str] | None = None,
         time_format: str | None = None,
+        time_zone: str | None = None,
         nulls: Sequence[str] = (),
         types: Mapping[str, DType] | None = None,
         version: int | str | None = None,
@@ -103,6 +106,12 @@ class Table:
         self.known = known
         self.key = _names((key,) if isinstance(key, str) else tuple(key or ()), f"the key of {self.label}")
         self.time_format = time_format
+        self.time_zone = time_zone
+        if time_zone is not None and not _is_zone(time_zone):
+            raise InvalidInputError(
+                f"{time_zone!r}, the time_zone of {self.label}, is no time zone",
+                hint="Write it as Europe/Berlin or UTC.",
+            )
         self.nulls = _names((nulls,) if isinstance(nulls, str) else tuple(nulls), f"nulls of {self.label}")
         self.types = dict(types or {})
         for column, dtype in self.types.items():
@@ -202,6 +211,14 @@ class ColumnRef(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.table.name or self.table.source}.{self.column}"
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        return False
+    return True
 
 
 def _names(values: Sequence[object], what: str) -> tuple[str, ...]:
