@@ -283,7 +283,7 @@ def _find_leader(
         if leader is None:
             continue
         table, where, params = leader
-        sql = f"SELECT count(*) FROM (SELECT 1 FROM {table} AS d WHERE {where} LIMIT ?) AS some"
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {table} AS d WHERE {where} LIMIT ?) AS counted"
         count = tx.value(sql, [*params, fewest])
         if count < fewest:
             best, fewest = leader, count
