@@ -79,8 +79,9 @@ class ClientRunService:
         user: str = "",
         started_at_us: int | None = None,
         tags: Mapping[str, str] | None = None,
+        run_id: str = "",
     ) -> LoggedRun:
-        """Begin a run.
+        """Begin a run; it gets a new id unless it comes from another store with its own.
 
         Raises:
             ExperimentNotFoundError: There is no such experiment.
@@ -98,7 +99,7 @@ class ClientRunService:
                 f" (run_name='{name}', {NAME_TAG}='{tagged}')",
             )
         found[NAME_TAG] = name or tagged or random_name()
-        run_id, number = self._ids.new(), store.next_number(tx)
+        run_id, number = run_id or self._ids.new(), store.next_number(tx)
         started = self._now_us() if started_at_us is None else started_at_us
         client_store.insert_run(tx, number, run_id, experiment_id, RunStatus.RUNNING, user, started)
         client_store.put_tags(tx, number, experiment_id, found)

@@ -76,18 +76,24 @@ def find_page(
         after: The sort keys of the last run of the page before.
         limit: How many at most.
     """
-    where, params = [_VIEWS[view], "r.experiment_id = ?"], [experiment.id]
+    names_runs = any(
+        condition.entity == "attribute" and condition.key == "run_id" and condition.operator in ("=", "IN")
+        for condition in conditions
+    )
+    # The plus keeps SQLite from walking the whole experiment where the ids lead to the runs at once.
+    where, params = [_VIEWS[view], f"{'+' if names_runs else ''}r.experiment_id = ?"], [experiment.id]
     for condition in conditions:
         sql, values = _condition(condition, experiment)
         where.append(sql)
         params.extend(values)
     sort = _sort(orders)
     search = _Search(tx, experiment.id, where, params, sort, after, limit)
+    if names_runs:
+        return search.plain()
     leader = _find_leader(tx, experiment.id, conditions)
     if leader is not None:
         return search.led_by(*leader)
-    names_run = any(condition.entity == "attribute" and condition.key == "run_id" for condition in conditions)
-    if orders and orders[0].entity == "metric" and not names_run:
+    if orders and orders[0].entity == "metric":
         return search.walk(orders[0].key)
     return search.plain()
 
