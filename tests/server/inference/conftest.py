@@ -103,3 +103,9 @@ def start(tmp_path: Path) -> Iterator[StartGateway]:
     yield begin
     for running in started:
         running.stop()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    """A data plane in this process."""
+    return House(tmp_path)

@@ -114,7 +114,7 @@ class Protocols:
             await server.start(self._grpc_address)
         except RuntimeError as error:
             raise ConflictError(
-                f"{self._grpc_address} is taken, so inference over gRPC cannot listen there",
+                f"inference over gRPC cannot listen at {self._grpc_address}: it is taken, or not of this machine",
                 hint="Set grpc_port to a free port in flyball.toml, or to -1 to go without gRPC.",
             ) from error
         self._grpc = server
