@@ -17,6 +17,7 @@ from flyball.workspace.home import Home
 from tests.server.mlflow.calls import Calls
 
 INVALID = (400, "INVALID_PARAMETER_VALUE")
+QUOTES = ("'", "'")
 KEYS = ("a", "b c", "d.e")
 VALUES = ("", "x", "X", "xy%", "it's", "é", "x" * 70, "x" * 60 + "other")
 NUMBERS = (-1.0, 0.0, 0.5, 2.0, math.nan, math.inf, -math.inf)
@@ -287,6 +288,10 @@ def test_a_search_finds_what_a_plain_reading_finds(stored: Stored, data: st.Data
         ({"filter": "params.a = 'x"}, "cannot be read"),
         ({"filter": "params.a = '\0'"}, "NUL"),
         ({"filter": "a" * 200_000}, "at most 100,000"),
+        ({"filter": " AND ".join(["metrics.a > 1"] * 201)}, "at most 200 conditions"),
+        ({"filter": f"run_id IN ({', '.join(['0'.join(QUOTES)] * 10_001)})"}, "at most 10,000"),
+        ({"filter": f"tags.a LIKE '{'%' * 10_001}'"}, "at most 10,000"),
+        ({"order_by": [f"metrics.m{place}" for place in range(21)]}, "at most 20 keys"),
         ({"filter": 3}, "filter"),
         ({"order_by": ["metrics.a UP"]}, "ASC or DESC"),
         ({"order_by": ["metrics.a", "metrics.a DESC"]}, "duplicate fields"),
@@ -319,6 +324,26 @@ def test_a_token_of_another_search_is_refused(stored: Stored) -> None:
         {"run_view_type": "ALL"},
     ):
         assert stored.calls.refused("runs/search", **{**search, **change}, page_token=token).error == INVALID
+
+
+def test_the_longest_search_is_carried_out(stored: Stored) -> None:
+    """As many conditions, listed values and orders as are taken."""
+    texts = [f"tags.k{place} ILIKE '{'%a' * 100}'" for place in range(198)]
+    ids = ", ".join(["'x'"] * 9_000)
+    orders = [f"metrics.m{place}" for place in range(20)]
+    for some in ([*texts, f"run_id IN ({ids})"], ["metrics.a > -1e9", "params.a != 'q'"]):
+        found = stored.calls.post(
+            "runs/search", experiment_ids=stored.experiments, filter=" AND ".join(some), order_by=orders, max_results=2
+        )
+        if "next_page_token" in found:
+            stored.calls.post(
+                "runs/search",
+                experiment_ids=stored.experiments,
+                filter=" AND ".join(some),
+                order_by=orders,
+                max_results=2,
+                page_token=found["next_page_token"],
+            )
 
 
 def test_no_experiment_has_no_runs(stored: Stored) -> None:

@@ -25,6 +25,11 @@ NUMBER_OPERATORS = frozenset({"=", "!=", "<", "<=", ">", ">="})
 TEXT_OPERATORS = frozenset({"=", "!=", "LIKE", "ILIKE", "IN", "NOT IN"})
 KEYED_OPERATORS = frozenset({"=", "!=", "LIKE", "ILIKE", "IS NULL", "IS NOT NULL"})
 _MAX_LENGTH = 100_000
+# What databases take in one statement: terms of an expression, joined tables, parameters, signs of a pattern.
+_MAX_CONDITIONS = 200
+_MAX_ORDERS = 20
+_MAX_LISTED = 10_000
+_MAX_PATTERN = 10_000
 _TOKEN = re.compile(
     r"""\s*(?:
         (?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.`"]))
@@ -123,8 +128,13 @@ def parse_filter(text: str, vocabulary: Vocabulary) -> list[Condition]:
         return conditions
     conditions.append(_read_condition(reader, vocabulary))
     while not reader.is_at_end:
+        if len(conditions) == _MAX_CONDITIONS:
+            raise FilterError(f"a filter has at most {_MAX_CONDITIONS} conditions", hint="Compare with a list by IN.")
         reader.take_word("AND")
         conditions.append(_read_condition(reader, vocabulary))
+    listed = sum(len(condition.value) for condition in conditions if isinstance(condition.value, tuple))
+    if listed > _MAX_LISTED:
+        raise FilterError(f"the filter's lists have {listed:,} values; at most {_MAX_LISTED:,} are compared at once")
     return conditions
 
 
@@ -135,6 +145,8 @@ def parse_orders(texts: Sequence[str], vocabulary: Vocabulary) -> list[Order]:
         FilterError: A text does not follow the grammar, names what cannot be ordered by, or a key comes twice.
     """
     orders: list[Order] = []
+    if len(texts) > _MAX_ORDERS:
+        raise FilterError(f"results can be ordered by at most {_MAX_ORDERS} keys, but there are {len(texts):,}")
     for text in texts:
         reader = _Reader(text)
         # A key of several words, such as `Run Name`, may stand without quotes here.
@@ -206,7 +218,12 @@ def _read_condition(reader: "_Reader", vocabulary: Vocabulary) -> Condition:
         return Condition(
             entity.name, key, operator, _number(reader.take("number", f"{entity.name} {key!r}", "a number"))
         )
-    return Condition(entity.name, key, operator, reader.take_text(f"{entity.name} {key!r}"))
+    text = reader.take_text(f"{entity.name} {key!r}")
+    if operator in ("LIKE", "ILIKE") and len(text) > _MAX_PATTERN:
+        raise FilterError(
+            f"the pattern for {entity.name} {key!r} has {len(text):,} signs; at most {_MAX_PATTERN:,} fit"
+        )
+    return Condition(entity.name, key, operator, text)
 
 
 def _read_identifier(reader: "_Reader", vocabulary: Vocabulary) -> tuple[Entity, str]:
