@@ -3,25 +3,37 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
+from tests.servers import RedisServer, redis
 
 from flyball.core.errors import BackendError
 from flyball.storage.online.lmdb import LmdbOnlineStore
 from flyball.storage.online.memory import MemoryOnlineStore
 from flyball.storage.online.port import OnlineRow
+from flyball.storage.online.redis import RedisOnlineStore
 from flyball.testing.online_store import ONLINE_STORE_CHECKS, VIEW, NewStore
 
+_numbers = count()
 
-@pytest.fixture(params=["memory", "lmdb"])
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "lmdb", "redis"])
 def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> NewStore:
-    number = count()
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        return lambda: RedisOnlineStore(f"{server.url}?prefix={next(_numbers)}", timeout_s=5.0)
     factories: dict[str, NewStore] = {
         "memory": MemoryOnlineStore,
-        "lmdb": lambda: LmdbOnlineStore(tmp_path / f"{next(number)}"),
+        "lmdb": lambda: LmdbOnlineStore(tmp_path / f"{next(_numbers)}"),
     }
     return factories[request.param]
 
@@ -55,6 +67,7 @@ import sys
 from pathlib import Path
 from flyball.storage.online.lmdb import LmdbOnlineStore
 from flyball.storage.online.port import OnlineRow
+from flyball.storage.online.redis import RedisOnlineStore
 
 store = LmdbOnlineStore(Path(sys.argv[1]), map_bytes=64 << 10)
 first = int(sys.argv[2])

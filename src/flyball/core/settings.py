@@ -34,6 +34,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         notifiers: Where alerts go, besides the journal: names of installed notifiers.
         webhooks: Addresses that the webhook notifier posts alerts to.
         users: Each user's roles, for approvals.
+        online: Where the newest features of each entity are: ``lmdb`` in the home, ``lmdb:///folder``, or a Redis such
+            as ``redis://localhost:6379/0?prefix=credit``, with ``flyball[redis]``. Projects on one server need a prefix
+            each.
+        online_timeout_seconds: How long a request waits for an online store on a server.
+        online_fallback: What a request gets while the online store does not answer: ``refuse`` (status 503) or ``null``
+            (features without a value, as of an entity never seen; counted).
         server: Where ``fb.run()`` logs to: the address of a ``flyball up``, such as ``http://127.0.0.1:3592``; empty
             for the project's own home, with nothing to start.
     """
@@ -50,6 +56,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     notifiers: list[str] = msgspec.field(default_factory=lambda: ["console"])
     webhooks: list[str] = msgspec.field(default_factory=list)
     users: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    online: str = "lmdb"
+    online_timeout_seconds: float = 0.25
+    online_fallback: Literal["refuse", "null"] = "refuse"
     server: str = ""
 
 

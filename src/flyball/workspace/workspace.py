@@ -39,7 +39,7 @@ from flyball.domain.serving.on_demand import VersionsOnDemand
 from flyball.domain.tracking.service import TrackingService
 from flyball.engines.inline import InlineEngine
 from flyball.engines.local import LocalEngine
-from flyball.storage.online.lmdb import LmdbOnlineStore
+from flyball.storage.online.opening import open_online_store
 from flyball.workspace.deployed import PackageReader
 from flyball.workspace.home import Home
 from flyball.workspace.project import Project
@@ -91,8 +91,17 @@ class Workspace(Home):
     @cached_property
     def features(self) -> FeatureService:
         """Feature views, training sets, online features."""
-        online = LmdbOnlineStore(self.home / "online")
-        return FeatureService(self.db, self.journal, self.clock, self.data, online, self.project_dir)
+        settings = self.settings
+        online = open_online_store(settings.online, self.home, timeout_s=settings.online_timeout_seconds)
+        return FeatureService(
+            self.db,
+            self.journal,
+            self.clock,
+            self.data,
+            online,
+            self.project_dir,
+            is_fallback_null=settings.online_fallback == "null",
+        )
 
     @cached_property
     def runtimes(self) -> Runtimes:

@@ -1,13 +1,14 @@
 """Reads features on the request path: one entity in microseconds, without the project's code."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from flyball.core.durations import from_us, to_us
-from flyball.core.errors import ConflictError
+from flyball.core.errors import BackendUnavailableError, ConflictError
 from flyball.domain.data.schemas import Schema
 from flyball.domain.features import store
 from flyball.domain.features.training_sets import ViewRef
@@ -17,6 +18,8 @@ from flyball.storage.online.port import OnlineRow, OnlineStore
 if TYPE_CHECKING:
     import polars as pl
 
+Outcome = Literal["found", "unknown", "outdated", "unavailable"]
+"""What became of looking up one entity; ``outdated`` is older than the view's ttl, or not known yet."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(dict[str, Any])
 _MICROSECOND = timedelta(microseconds=1)
@@ -45,11 +48,14 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
         frame: One row a request with the columns of all views; null where there is no value.
         event_times: For each request the time of the row used, by view; views without one are left out.
         missing: How many requests had no row that counts, by view; views without any are left out.
+        unavailable: How many requests went without a view because the store did not answer; views without any are
+            left out.
     """
 
     frame: "pl.DataFrame"
     event_times: list[dict[str, datetime]]
     missing: dict[str, int]
+    unavailable: dict[str, int] = {}
 
 
 class NotMaterialisedError(ConflictError):
@@ -70,12 +76,15 @@ class OnlineReader:
     Args:
         db: Where the columns of each view are kept.
         online: Where the rows are.
+        is_fallback_null: Whether `complete` goes on without features while the store does not answer.
     """
 
-    def __init__(self, db: Database, online: OnlineStore) -> None:
+    def __init__(self, db: Database, online: OnlineStore, *, is_fallback_null: bool = False) -> None:
         self._db = db
         self._online = online
+        self._is_fallback_null = is_fallback_null
         self._columns: dict[str, Schema] = {}
+        self._counts: Counter[tuple[str, Outcome]] = Counter()
 
     def read(
         self,
@@ -103,15 +112,25 @@ class OnlineReader:
         """
         at_us = [to_us(at)] * len(keys) if isinstance(at, datetime) else [to_us(instant) for instant in at]
         ttl_us = None if ttl is None else ttl // _MICROSECOND
-        rows = self._online.read(view_key(view, version), [encode_key(key) for key in keys])
-        return [
-            OnlineFeatures(
-                view=view, version=version, event_time=from_us(row.event_time_us), values=_decoder.decode(row.payload)
-            )
-            if row is not None and _counts(row, instant_us, ttl_us)
-            else None
-            for row, instant_us in zip(rows, at_us, strict=True)
-        ]
+        try:
+            rows = self._online.read(view_key(view, version), [encode_key(key) for key in keys])
+        except BackendUnavailableError:
+            self._counts[view, "unavailable"] += len(keys)
+            raise
+        found: list[OnlineFeatures | None] = []
+        for row, instant_us in zip(rows, at_us, strict=True):
+            if row is None:
+                self._counts[view, "unknown"] += 1
+                found.append(None)
+            elif not _holds(row, instant_us, ttl_us):
+                self._counts[view, "outdated"] += 1
+                found.append(None)
+            else:
+                self._counts[view, "found"] += 1
+                values = _decoder.decode(row.payload)
+                event_time = from_us(row.event_time_us)
+                found.append(OnlineFeatures(view=view, version=version, event_time=event_time, values=values))
+        return found
 
     def complete(
         self,
@@ -128,16 +147,24 @@ class OnlineReader:
 
         Raises:
             NotMaterialisedError: A view's version was never written to the online store.
-            BackendUnavailableError: The store did not answer.
+            BackendUnavailableError: The store did not answer, and nothing says to go on without it.
         """
         import polars as pl
 
         series: list[pl.Series] = []
         event_times: list[dict[str, datetime]] = [{} for _ in requests]
         missing: dict[str, int] = {}
+        unavailable: dict[str, int] = {}
         for name, version, ttl, keys in views:
             columns = self.columns(name, version)
-            found = self.read(name, version, ttl, [[request.get(key) for key in keys] for request in requests], at)
+            asked = [[request.get(key) for key in keys] for request in requests]
+            try:
+                found = self.read(name, version, ttl, asked, at)
+            except BackendUnavailableError:
+                if not self._is_fallback_null:
+                    raise
+                found = [None] * len(asked)
+                unavailable[name] = len(asked)
             for request_number, features in enumerate(found):
                 if features is None:
                     missing[name] = missing.get(name, 0) + 1
@@ -146,7 +173,12 @@ class OnlineReader:
             values = [features.values if features else {} for features in found]
             series.extend(columns.frame(values).get_columns())
         frame = pl.DataFrame(series) if series else pl.DataFrame(height=len(requests))
-        return Completed(frame=frame, event_times=event_times, missing=missing)
+        return Completed(frame=frame, event_times=event_times, missing=missing, unavailable=unavailable)
+
+    def take_counts(self) -> dict[tuple[str, Outcome], int]:
+        """Return how many entities were looked up since the last call, by view and outcome."""
+        taken, self._counts = self._counts, Counter()
+        return dict(taken)
 
     def columns(self, view: str, version: str) -> Schema:
         """Return the feature columns of a view's version.
@@ -188,7 +220,7 @@ def encode_rows(frame: "pl.DataFrame", keys: Sequence[str], time: str, usable: s
     ]
 
 
-def _counts(row: OnlineRow, at_us: int, ttl_us: int | None) -> bool:
+def _holds(row: OnlineRow, at_us: int, ttl_us: int | None) -> bool:
     if row.known_us > at_us or row.event_time_us > at_us:
         return False
     return ttl_us is None or at_us - row.event_time_us <= ttl_us

@@ -77,10 +77,19 @@ class FeatureService:
         data: Gives snapshots.
         online: Keeps the newest rows.
         root: The project's folder, below which code counts towards a view's version.
+        is_fallback_null: Whether requests go on without stored features while the online store does not answer.
     """
 
     def __init__(
-        self, db: Database, journal: Journal, clock: Clock, data: DataService, online: OnlineStore, root: Path
+        self,
+        db: Database,
+        journal: Journal,
+        clock: Clock,
+        data: DataService,
+        online: OnlineStore,
+        root: Path,
+        *,
+        is_fallback_null: bool = False,
     ) -> None:
         self._db = db
         self._journal = journal
@@ -88,7 +97,7 @@ class FeatureService:
         self._data = data
         self._online = online
         self._root = root
-        self._reader = OnlineReader(db, online)
+        self._reader = OnlineReader(db, online, is_fallback_null=is_fallback_null)
         self._versions: WeakKeyDictionary[FeatureView | RequestFeatures, str] = WeakKeyDictionary()
         self._computed: dict[str, _Computed] = {}
         self._written: dict[str, MaterialisationState] = {}

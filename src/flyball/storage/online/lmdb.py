@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
 import lmdb
@@ -33,6 +34,12 @@ class LmdbOnlineStore:
 
     def __init__(self, path: Path, *, map_bytes: int = _FIRST_MAP_BYTES) -> None:
         self._environment = _environment(path, map_bytes)
+
+    @classmethod
+    def open(cls, url: str, home: Path, _timeout_s: float) -> "LmdbOnlineStore":
+        """Return the store of ``lmdb`` in the home, or of ``lmdb:///folder``; nothing is waited for."""
+        folder = url.partition("://")[2]
+        return cls(Path(unquote(folder)) if folder else home / "online")
 
     def write(self, view: str, rows: Sequence[OnlineRow]) -> int:
         """See `OnlineStore.write`."""

@@ -25,8 +25,9 @@ class OnlineStore(Protocol):
     """The newest row of each entity of each view, read on the request path.
 
     One file per backend in this package; each passes ``flyball.testing.online_store.ONLINE_STORE_CHECKS``.
-    Safe to call from several threads and processes. A write is durable when it returns, and whole: after a crash
-    either all of its rows are there or none.
+    Safe to call from several threads and processes. A write is durable when it returns (on a server: as durable as
+    its own settings say), and doing it again changes nothing. After a crash a `replace` is there whole or not at all;
+    of a `write` either all rows are there or, on a server, the first batches of them.
     """
 
     def write(self, view: str, rows: Sequence[OnlineRow]) -> int:
@@ -40,7 +41,8 @@ class OnlineStore(Protocol):
             How many keys now hold another row (0 if every row was late).
 
         Raises:
-            BackendUnavailableError: The store did not answer; nothing was written.
+            BackendUnavailableError: The store did not answer; what was written stays right, and a repetition does the
+                rest.
         """
         ...
 

@@ -1,0 +1,247 @@
+"""An online store on Redis, for gateways on several machines."""
+
+import secrets
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from flyball.core.clock import monotonic_s
+from flyball.core.errors import BackendError, BackendUnavailableError, InvalidInputError
+from flyball.storage.online.port import OnlineRow, newest_rows
+from flyball.storage.tables.urls import mask
+
+T = TypeVar("T")
+_BATCH = 1_000  # rows of one script: a few milliseconds in which Redis serves nobody else
+_WRITE_TIMEOUT_S = 10.0
+# Unsigned, so that the script may compare them as they are stored.
+_TIMES = struct.Struct(">QQ")
+_ZERO = 1 << 63
+
+# Keeps the newest of each field's values; a tie keeps the stored one. Numbers of a Lua script have 53 bits, so the
+# two times are compared as four numbers of 32.
+_WRITE = """
+local stored = redis.call('HMGET', KEYS[1], unpack(ARGV, 1, #ARGV / 2))
+local half, changed = #ARGV / 2, {}
+for i = 1, half do
+  local old, new = stored[i], ARGV[half + i]
+  local is_newer = not old
+  if old then
+    local a, b, c, d = struct.unpack('>I4I4I4I4', old)
+    local e, f, g, h = struct.unpack('>I4I4I4I4', new)
+    if a ~= e then is_newer = e > a
+    elseif b ~= f then is_newer = f > b
+    elseif c ~= g then is_newer = g > c
+    else is_newer = h > d end
+  end
+  if is_newer then
+    changed[#changed + 1] = ARGV[i]
+    changed[#changed + 1] = new
+  end
+end
+if #changed > 0 then redis.call('HSET', KEYS[1], unpack(changed)) end
+return #changed / 2
+"""
+# Puts rows beside the view's own and tells how many of their keys the view has, and how many with that very value.
+_ADD = """
+local half = #ARGV / 2
+local stored = redis.call('HMGET', KEYS[1], unpack(ARGV, 1, half))
+local pairs, found, same = {}, 0, 0
+for i = 1, half do
+  if stored[i] then found = found + 1 end
+  if stored[i] == ARGV[half + i] then same = same + 1 end
+  pairs[2 * i - 1] = ARGV[i]
+  pairs[2 * i] = ARGV[half + i]
+end
+redis.call('HSET', KEYS[2], unpack(pairs))
+redis.call('EXPIRE', KEYS[2], 3600)  -- for a writer that is killed
+return {found, same}
+"""
+# Puts the new rows in the place of the view's own, at one instant; returns how many there were before.
+_SWAP = """
+if redis.call('HLEN', KEYS[2]) ~= tonumber(ARGV[1]) then return -1 end
+local before = redis.call('HLEN', KEYS[1])
+redis.call('UNLINK', KEYS[1])
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  redis.call('RENAME', KEYS[2], KEYS[1])
+  redis.call('PERSIST', KEYS[1])
+end
+return before
+"""
+
+
+class RedisOnlineStore:
+    """Implements `OnlineStore` on Redis: one hash a view, one packed value an entity.
+
+    A `replace` builds the new rows beside the old ones and swaps them at one instant. A `write` is whole for each
+    1,000 rows. What is written is as durable as the server's own settings make it.
+
+    A server that does not answer costs one read the timeout; for the next second reads are refused at once.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py takes them. ``?prefix=NAME`` keeps projects on one
+            server apart.
+        timeout_s: How long a read waits.
+        pause_s: For how long reads are refused after the server did not answer.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 0.25, pause_s: float = 1.0) -> None:
+        self._shown = mask(url)
+        server, self._prefix = _split_prefix(url)
+        self._reading = self._connect(server, timeout_s)
+        self._writing = self._connect(server, _WRITE_TIMEOUT_S)
+        self._breaker = _Breaker(pause_s)
+        self._write = self._writing.register_script(_WRITE)
+        self._add = self._writing.register_script(_ADD)
+        self._swap = self._writing.register_script(_SWAP)
+
+    @classmethod
+    def open(cls, url: str, _home: Path, timeout_s: float) -> "RedisOnlineStore":
+        """Return the store of a URL; nothing is connected yet."""
+        return cls(url, timeout_s=timeout_s)
+
+    def write(self, view: str, rows: Sequence[OnlineRow]) -> int:
+        """See `OnlineStore.write`."""
+        place = self._place(view)
+        batches = list(_batches(newest_rows(rows)))
+        return self._try(lambda: sum(int(self._write(keys=[place], args=batch)) for batch in batches))
+
+    def replace(self, view: str, rows: Sequence[OnlineRow]) -> int:
+        """See `OnlineStore.replace`."""
+        newest = newest_rows(rows)
+        place = self._place(view)
+        new = place + b":new:" + secrets.token_hex(8).encode()
+
+        def replace() -> int:
+            found = same = 0
+            try:
+                for batch in _batches(newest):
+                    is_there, is_same = self._add(keys=[place, new], args=batch)
+                    found, same = found + int(is_there), same + int(is_same)
+                before = int(self._swap(keys=[place, new], args=[len(newest)]))
+            except BaseException:
+                self._discard(new)
+                raise
+            if before < 0:
+                raise BackendUnavailableError(f"the online store {self._shown} lost rows while they were written")
+            return len(newest) - same + max(0, before - found)
+
+        return self._try(replace)
+
+    def read(self, view: str, keys: Sequence[bytes]) -> list[OnlineRow | None]:
+        """See `OnlineStore.read`."""
+        if not keys:
+            return []
+        self._breaker.check(self._shown)
+        try:
+            found: list[bytes | None] = self._reading.execute_command("HMGET", self._place(view), *keys)
+        except redis.RedisError as error:
+            self._breaker.open()
+            raise self._failed(error) from error
+        self._breaker.close()
+        return [None if value is None else _decode(key, value) for key, value in zip(keys, found, strict=True)]
+
+    def delete(self, view: str, keys: Sequence[bytes]) -> int:
+        """See `OnlineStore.delete`."""
+        if not keys:
+            return 0
+        return self._try(lambda: int(self._writing.execute_command("HDEL", self._place(view), *keys)))
+
+    def _place(self, view: str) -> bytes:
+        return self._prefix + view.encode()
+
+    def _discard(self, place: bytes) -> None:
+        with suppress(redis.RedisError):  # the server forgets it after an hour
+            self._writing.unlink(place)
+
+    def _try(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except redis.RedisError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: redis.RedisError) -> BackendError:
+        text = f"the online store {self._shown} could not be used: {str(error) or type(error).__name__}"
+        if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+            return BackendUnavailableError(text, hint="Start the server, or correct the setting: online.")
+        return BackendError(text, hint="Correct the server, or the setting: online.")
+
+    def _connect(self, url: str, timeout_s: float) -> Any:  # redis-py's own types speak of text and of awaitables
+        try:
+            return redis.Redis.from_url(
+                url,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                # A connection that the server has closed meanwhile is opened again, once; what waits is bounded.
+                retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+                health_check_interval=0,
+            )
+        except (ValueError, TypeError) as error:
+            raise InvalidInputError(
+                f"the setting online, {self._shown}, is no address of a Redis server: {error}",
+                hint="Write it as redis://HOST:PORT/DATABASE",
+            ) from error
+
+
+class _Breaker:
+    """After a failure, refuses for a while; then lets one caller try."""
+
+    def __init__(self, pause_s: float) -> None:
+        self._pause_s = pause_s
+        self._until_s = 0.0
+        self._is_open = False
+        self._lock = threading.Lock()
+
+    def check(self, what: str) -> None:
+        if not self._is_open:
+            return
+        with self._lock:
+            now = monotonic_s()
+            if now < self._until_s:
+                raise BackendUnavailableError(
+                    f"the online store {what} did not answer {now - self._until_s + self._pause_s:.1f} s ago",
+                    hint="Start the server; reads go on by themselves.",
+                )
+            self._until_s = now + self._pause_s
+
+    def open(self) -> None:
+        with self._lock:
+            self._is_open, self._until_s = True, monotonic_s() + self._pause_s
+
+    def close(self) -> None:
+        if self._is_open:
+            with self._lock:
+                self._is_open = False
+
+
+def _split_prefix(url: str) -> tuple[str, bytes]:
+    """Return the server's URL and how the names of its keys begin."""
+    parts = urlsplit(url)
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    prefix = dict(options).get("prefix", "flyball")
+    query = urlencode([(name, value) for name, value in options if name != "prefix"])
+    return urlunsplit(parts._replace(query=query)), f"{prefix}:online:".encode()
+
+
+def _batches(rows: Mapping[bytes, OnlineRow]) -> Iterator[list[bytes]]:
+    """Yield the arguments of scripts: the keys of some rows, then their values."""
+    keys = list(rows)
+    for start in range(0, len(keys), _BATCH):
+        batch = keys[start : start + _BATCH]
+        yield [*batch, *(_encode(rows[key]) for key in batch)]
+
+
+def _encode(row: OnlineRow) -> bytes:
+    return _TIMES.pack(row.event_time_us + _ZERO, row.known_us + _ZERO) + row.payload
+
+
+def _decode(key: bytes, value: bytes) -> OnlineRow:
+    event_time, known = _TIMES.unpack_from(value)
+    return OnlineRow(key, event_time - _ZERO, known - _ZERO, value[_TIMES.size :])
