@@ -10,8 +10,10 @@ import numpy as np
 import polars as pl
 from threadpoolctl import ThreadpoolController
 
+from flyball.domain.registry.explaining import RawAttributions
 from flyball.domain.registry.runtimes import ModelNotSavedError, PredictionFailedError, Predictor
 from flyball.domain.registry.signatures import Arranger, Signature
+from flyball.runtimes.attributions import attribute_estimator
 from flyball.runtimes.outputs import Array, to_predictions
 from flyball.runtimes.pickles import dump_model, load_model
 from flyball.runtimes.rows import Predict, compile_row
@@ -53,6 +55,18 @@ class SklearnRuntime:
         is_array = facts["input"] == "array"
         compiled = compile_row(model) if facts["is_compiled"] else None
         return SklearnPredictor(_without_names(model) if is_array else model, signature, is_array, compiled)
+
+    def attributions(self, folder: Path, signature: Signature, reference: pl.DataFrame) -> RawAttributions | None:
+        """See `Attributing.attributions`."""
+        is_array = json.loads((folder / _FACTS).read_text(encoding="utf-8"))["input"] == "array"
+        model = load_model(folder)
+        _use_one_thread(model)
+        return attribute_estimator(
+            _without_names(model) if is_array else model,
+            signature,
+            reference,
+            to_array if is_array else lambda frame: frame,
+        )
 
 
 class SklearnPredictor:

@@ -7,8 +7,10 @@ from typing import Any
 import polars as pl
 import xgboost
 
+from flyball.domain.registry.explaining import RawAttributions
 from flyball.domain.registry.runtimes import ModelNotSavedError, PredictionFailedError, Predictor
 from flyball.domain.registry.signatures import Arranger, Signature
+from flyball.runtimes.attributions import PipelineAttributions, booster_trees
 from flyball.runtimes.outputs import Array, to_predictions
 from flyball.runtimes.sklearn import to_array
 
@@ -44,6 +46,14 @@ class XgboostRuntime:
         booster.load_model(folder / _MODEL)
         return XgboostPredictor(booster, signature)
 
+    def attributions(self, folder: Path, signature: Signature, reference: pl.DataFrame) -> RawAttributions:
+        """See `Attributing.attributions`."""
+        booster = xgboost.Booster()
+        booster.load_model(folder / _MODEL)
+        booster.set_param({"nthread": 1})
+        features = range(len(signature.features.names))
+        return PipelineAttributions([], booster_trees(booster, _answering(booster)), features, signature, to_array, reference)
+
 
 class XgboostPredictor:
     """Implements `Predictor` with a booster."""
@@ -53,8 +63,7 @@ class XgboostPredictor:
         self._booster = booster
         self._signature = signature
         self._arrange = Arranger(signature)
-        best = booster.attr("best_iteration")
-        self._trees = (0, int(best) + 1) if best is not None else (0, 0)
+        self._trees = _answering(booster)
 
     def predict(self, frame: pl.DataFrame) -> Array:
         """See `Predictor.predict`."""
@@ -64,3 +73,9 @@ class XgboostPredictor:
         except (ValueError, xgboost.core.XGBoostError) as error:
             raise PredictionFailedError("Booster", str(error).partition("\n")[0]) from error
         return to_predictions(raw, self._signature, len(frame), "Booster")
+
+
+def _answering(booster: xgboost.Booster) -> tuple[int, int]:
+    """Return which rounds answer: up to the best one, where training stopped early."""
+    best = booster.attr("best_iteration")
+    return (0, int(best) + 1) if best is not None else (0, 0)

@@ -9,6 +9,7 @@ import polars as pl
 from flyball.core.hashing import digest_bytes, shorten
 from flyball.domain.predictions import store
 from flyball.domain.predictions.figures import FigureCache
+from flyball.domain.predictions.records import scan_sealed
 from flyball.domain.predictions.store import Segment
 from flyball.storage.db import Database
 
@@ -54,8 +55,7 @@ class Compactor:
 
     def _merge(self, endpoint: str, segments: Sequence[Segment], now: datetime) -> None:
         paths = [segment.path for segment in segments]
-        frames = [pl.read_parquet(self._root / path, hive_partitioning=False) for path in paths]
-        rows = pl.concat(frames).sort("id")
+        rows = scan_sealed([self._root / path for path in paths]).collect().sort("id")
         digest = shorten(digest_bytes("\n".join(paths).encode()))
         name = f"{rows['id'][0]}-{digest}"
         merged = self._write(self._root, endpoint, segments[0].day, name, rows, now)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -48,6 +49,30 @@ class ViewUse(msgspec.Struct, frozen=True, kw_only=True):
     event_time_us: int | None = None
 
 
+class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"of_class": "class"}):
+    """What each feature added to a prediction.
+
+    Attributes:
+        base: What the model would answer without knowing the row.
+        attributions: What each of the model's inputs added; with ``base`` they sum to the prediction on ``scale``.
+        scale: ``value``, ``probability``, or ``log-odds`` (of a model of two classes, the sum is the logarithm of
+            p / (1 - p); of more classes, the softmax of all sums gives the probabilities).
+        method: ``exact trees``, ``exact linear`` or ``sampled``.
+        of_class: The class that is explained, the likeliest one, of more than two.
+    """
+
+    base: float
+    attributions: dict[str, float]
+    scale: str
+    method: str
+    of_class: bool | int | float | str | None = None
+
+    @property
+    def total(self) -> float:
+        """The prediction on the explanation's scale."""
+        return self.base + sum(self.attributions.values())
+
+
 class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A row of the prediction log, in the form of its file.
 
@@ -71,6 +96,9 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         stage: The rollout's stage at that moment, such as ``canary 5%``.
         rollout: The rollout's id.
         shadow_of: The id of the prediction that was answered, when this one only ran beside it.
+        propensity: How likely routing was to pick this variant, where it is drawn anew and not by a fixed share.
+        node: What answered where the endpoint is a graph, such as ``fallback``; None for the model itself.
+        explanation: What each feature added, where that was asked for.
     """
 
     id: str
@@ -92,6 +120,9 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     stage: str | None = None
     rollout: str | None = None
     shadow_of: str | None = None
+    propensity: float | None = None
+    node: str | None = None
+    explanation: Explanation | None = None
 
     @property
     def at(self) -> datetime:
@@ -132,12 +163,15 @@ FRAME_SCHEMA: dict[str, Any] = {
     "stage": pl.String,
     "rollout": pl.String,
     "shadow_of": pl.String,
+    "propensity": pl.Float64,
+    "node": pl.String,
+    "explanation": pl.String,
 }
-"""Columns of sealed segments; entity, key, request, features, views and reasons are JSON text."""
+"""Columns of sealed segments; entity, key, request, features, views, reasons and explanation are JSON text."""
 
 _encode = msgspec.json.Encoder().encode
 _PLAIN = ("id", "endpoint", "variant", "version", "prediction", "scores", "latency_us")
-_OPTIONAL = ("stage", "rollout", "shadow_of")
+_OPTIONAL = ("stage", "rollout", "shadow_of", "propensity", "node")
 _JSON = ("entity", "key", "views", "reasons")
 _EMPTY = {"entity": "{}", "key": "{}", "views": "{}", "reasons": "[]"}
 
@@ -156,6 +190,8 @@ def to_frame(records: Sequence[PredictionRecord]) -> pl.DataFrame:
         empty = _EMPTY[name]
         values = [getattr(record, name) for record in records]
         columns[name] = [_encode(value).decode() if value else empty for value in values]
+    explained = [record.explanation for record in records]
+    columns["explanation"] = [None if found is None else _encode(found).decode() for found in explained]
     return pl.DataFrame(
         [
             pl.Series(name, columns[name], dtype=pl.Int64 if dtype == _INSTANT else dtype).cast(dtype)
@@ -164,10 +200,18 @@ def to_frame(records: Sequence[PredictionRecord]) -> pl.DataFrame:
     )
 
 
+def scan_sealed(paths: Sequence[Path]) -> pl.LazyFrame:
+    """Return the rows of sealed files with all columns; those that an earlier release did not know are null."""
+    return pl.scan_parquet(paths, hive_partitioning=False, schema=FRAME_SCHEMA, missing_columns="insert")
+
+
 def from_row(row: Mapping[str, Any]) -> PredictionRecord:
-    """Return the record of one row of `to_frame` (its times as aware instants)."""
+    """Return the record of one row of `to_frame` (its times as aware instants), of this release or an earlier one."""
+    explanation = row.get("explanation")
     return PredictionRecord(
-        **{name: row[name] for name in (*_PLAIN, *_OPTIONAL)},
+        **{name: row[name] for name in _PLAIN},
+        **{name: row.get(name) for name in _OPTIONAL},
+        explanation=None if explanation is None else msgspec.json.decode(explanation, type=Explanation),
         at_us=to_us(row["at"]),
         time_us=None if row["time"] is None else to_us(row["time"]),
         status=PredictionStatus(row["status"]),

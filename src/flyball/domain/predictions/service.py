@@ -36,7 +36,7 @@ from flyball.domain.predictions.log import (
     read_segment,
 )
 from flyball.domain.predictions.matching import find_matches, index_matches, read_label_rows
-from flyball.domain.predictions.records import FRAME_SCHEMA, PredictionRecord, from_row
+from flyball.domain.predictions.records import FRAME_SCHEMA, PredictionRecord, from_row, scan_sealed
 from flyball.domain.predictions.sealing import OnSealed, Sealer, SealResult
 from flyball.storage.db import Database, Transaction
 
@@ -102,7 +102,7 @@ class PredictionService:
         with self._db.read() as tx:
             segments = store.list_segments_of_id(tx, prediction_id)
         for segment in segments:
-            rows = pl.scan_parquet(self._root / segment.path, hive_partitioning=False)
+            rows = scan_sealed([self._root / segment.path])
             found = rows.filter(pl.col("id") == prediction_id).collect()
             if not found.is_empty():
                 return from_row(found.row(0, named=True))
@@ -130,7 +130,7 @@ class PredictionService:
             segments = store.list_segments(tx, endpoint, since_us=_us(since), until_us=_us(until))
         if not segments:
             return pl.LazyFrame(schema=FRAME_SCHEMA)
-        rows = pl.scan_parquet([self._root / segment.path for segment in segments], hive_partitioning=False)
+        rows = scan_sealed([self._root / segment.path for segment in segments])
         return rows.filter(*_between(since, until))
 
     def figures(

@@ -11,6 +11,7 @@ from flyball.core.hashing import digest_file, shorten
 from flyball.domain.data.rules import Rule, decode_rules
 from flyball.domain.data.schemas import Schema
 from flyball.domain.features.labels import LabelRule
+from flyball.domain.registry.explaining import Explainer, open_explainer
 from flyball.domain.registry.reference import ReferenceProfile
 from flyball.domain.registry.runtimes import ONNX, Predictor, Runtimes
 from flyball.domain.registry.signatures import Signature
@@ -181,6 +182,11 @@ class Package:
         if self.manifest.onnx.is_proven and self.manifest.runtime != ONNX and runtimes.is_installed(ONNX):
             return runtimes.get(ONNX).predictor(self.path / ONNX_FOLDER, self.signature)
         return runtimes.get(self.manifest.runtime).predictor(self.path / MODEL, self.signature)
+
+    def load_explainer(self, runtimes: Runtimes, predictor: Predictor) -> Explainer:
+        """Return what tells which feature added what to the predictions of a predictor of this package."""
+        runtime = runtimes.get(self.manifest.runtime)
+        return open_explainer(runtime, self.path / MODEL, self.signature, self.reference(), predictor)
 
     def _read(self, name: str, type_: type[T]) -> T:
         return from_json((self.path / name).read_bytes(), type_, what=f"{name} of package {shorten(self.digest)}")

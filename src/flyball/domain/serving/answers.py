@@ -6,7 +6,7 @@ from datetime import datetime
 import msgspec
 
 from flyball.core.errors import FlyballError, InvalidInputError
-from flyball.domain.predictions.records import PredictionStatus
+from flyball.domain.predictions.records import Explanation, PredictionStatus
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +50,7 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
         scores: The probability of each class, for more than two.
         errors: What is wrong with the row.
         warnings: What was noticed, though the row was answered.
+        explanation: What each feature added, where that was asked for.
     """
 
     prediction: float | int | bool | str | None
@@ -62,6 +63,7 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
     scores: dict[str, float] | None = None
     errors: list[Problem] = []
     warnings: list[Problem] = []
+    explanation: Explanation | None = None
 
     @property
     def is_ok(self) -> bool:

@@ -16,6 +16,7 @@ from flyball.domain.predictions.labels import key_value
 from flyball.domain.predictions.log import PredictionLog
 from flyball.domain.predictions.records import NO_FIELDS, PredictionRecord, PredictionStatus, Reason
 from flyball.domain.serving.answers import Answer, FeatureUse, Problem, require_answered
+from flyball.domain.serving.explaining import check_explainable, explain_rows
 from flyball.domain.serving.fleet import Fleet, Line, NothingLiveError
 from flyball.domain.serving.loaded import FeatureLookup, LoadedVersion
 from flyball.domain.serving.plan import ServingPlan, Variant
@@ -70,6 +71,7 @@ class DataPlane:
         defer: Defer | None = None,
         pinned: LoadedVersion | None = None,
         mark: Mark | None = None,
+        explain: bool = False,
     ) -> list[Answer]:
         """Answer rows together; each is checked, routed and logged for itself, and one bad row spoils no other.
 
@@ -84,6 +86,7 @@ class DataPlane:
                 default.
             pinned: The version that shall answer all rows, whatever the routing says.
             mark: Told the name of each stage when it ends: ``score``, ``log``.
+            explain: Whether each answer shall tell what each feature added to it.
 
         Returns:
             One answer a row, in order; `Answer.status` tells whether it has a prediction.
@@ -91,9 +94,12 @@ class DataPlane:
         Raises:
             UnknownNameError: There is no such endpoint.
             NothingLiveError: No version is live.
+            TooManyExplainedError: More rows shall be explained than is done at once.
             LogUnavailableError: The log cannot be written; nothing is answered.
         """
         started_s = monotonic_s()
+        if explain:
+            check_explainable(len(requests))
         line = self.fleet.line(endpoint)
         if pinned is not None:
             line = _pin(line, pinned)
@@ -104,6 +110,8 @@ class DataPlane:
             for request, time in zip(requests, times, strict=True)
         ]
         records = self._score_all(line, rows, started_s)
+        if explain:
+            _explain(line, rows)
         if mark is not None:
             mark("score")
         for row in rows:
@@ -178,6 +186,12 @@ class DataPlane:
             _log.warning("%d shadow predictions of %s are lost: %s", len(records), line.served.name, error.message)
 
 
+def _explain(line: Line, rows: Sequence[_Row]) -> None:
+    for loaded, are_canaries in ((line.live, False), (line.candidate, True)):
+        if loaded is not None:
+            explain_rows(loaded, [row.scored for row in rows if (row.variant is Variant.CANARY) is are_canaries])
+
+
 def _now(work: Callable[[], None]) -> None:
     work()
 
@@ -237,6 +251,7 @@ def _record(line: Line, row: _Row, latency_us: int, shadow_of: str | None = None
         stage=plan.stage,
         rollout=plan.rollout,
         shadow_of=shadow_of,
+        explanation=scored.explanation,
     )
 
 
@@ -289,6 +304,7 @@ def _answer(line: Line, row: _Row) -> Answer:
         scores=scores,
         errors=[] if is_ok else problems,
         warnings=problems if is_ok else [],
+        explanation=scored.explanation,
     )
 
 

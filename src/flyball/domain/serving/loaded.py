@@ -1,8 +1,8 @@
 """A model version in memory, ready to answer, and who brings it there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 import msgspec
@@ -18,6 +18,7 @@ from flyball.domain.features.labels import LabelRule
 from flyball.domain.features.online import Completed
 from flyball.domain.features.training_sets import ViewRef
 from flyball.domain.features.views import RequestFeatures
+from flyball.domain.registry.explaining import Explainer
 from flyball.domain.registry.packages import FeaturePlan, Package
 from flyball.domain.registry.runtimes import Predictor, Runtimes
 from flyball.domain.registry.signatures import Signature
@@ -40,6 +41,7 @@ class LoadedVersion(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         profile: The distributions that its live traffic is compared with, if it has one.
         rules: The expectations behind ``check_row``.
         example: A row of the reference sample: the values of those fields that are features too.
+        find_explainer: Gives what explains its predictions; slow the first time.
     """
 
     ref: str
@@ -55,6 +57,7 @@ class LoadedVersion(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     profile: Any = None
     rules: tuple[Rule, ...] = ()
     example: dict[str, Any] = {}
+    find_explainer: Callable[[], Explainer] | None = None
 
     @cached_property
     def field_types(self) -> pl.Schema:
@@ -134,11 +137,12 @@ def load_package(
             hint="Train the model again with: flyball run PIPELINE",
         )
     entity, key = _find_keys(plan, spine)
+    predictor = package.load_predictor(runtimes)
     rules = package.expectations
     optional = [plan.time] if plan.time else []
     return LoadedVersion(
         ref=ref,
-        predictor=package.load_predictor(runtimes),
+        predictor=predictor,
         signature=package.signature,
         request=RequestSchema(plan.request, optional=optional),
         check_row=compile_row(rules, plan.request.names, schema=plan.request),
@@ -155,6 +159,7 @@ def load_package(
         profile=package.profile,
         rules=tuple(rules),
         example=_find_example(package, plan),
+        find_explainer=cache(lambda: package.load_explainer(runtimes, predictor)),
     )
 
 

@@ -16,7 +16,7 @@ from flyball.domain.data.schemas import read_instant
 from flyball.domain.features.histories import FeatureFunctionError, call
 from flyball.domain.features.views import RequestFeatures
 from flyball.domain.predictions.labels import key_value
-from flyball.domain.predictions.records import NO_FIELDS, PredictionStatus, ViewUse
+from flyball.domain.predictions.records import NO_FIELDS, Explanation, PredictionStatus, ViewUse
 from flyball.domain.serving.loaded import FeatureLookup, LoadedVersion
 
 OnViolation = Literal["refuse", "quarantine"]
@@ -53,6 +53,7 @@ class Scored(msgspec.Struct, kw_only=True):
         entity: The entity's key columns.
         key: The row's own key columns.
         time: The instant the row is about.
+        explanation: What each feature added, where that was asked for.
     """
 
     status: PredictionStatus
@@ -65,6 +66,7 @@ class Scored(msgspec.Struct, kw_only=True):
     entity: dict[str, Any] = {}
     key: dict[str, Any] = {}
     time: datetime | None = None
+    explanation: Explanation | None = None
 
 
 def score_rows(

@@ -7,6 +7,7 @@ import msgspec
 
 from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.domain.data.schemas import Field
+from flyball.domain.predictions.records import Explanation
 from flyball.domain.serving.answers import Answer, Problem, RequestRefusedError
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.fleet import Line, NothingLiveError
@@ -71,6 +72,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
         versions: Who answered each row, such as ``credit-risk/3``.
         predictions: The values, positive classes' probabilities, or likeliest classes.
         scores: Each class's probability, for more than two classes.
+        explanations: What each feature added, where that was asked for; None for a row that could not be explained.
     """
 
     endpoint: str
@@ -78,6 +80,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     versions: Sequence[str]
     predictions: Sequence[Any]
     scores: Sequence[Sequence[float]] | None = None
+    explanations: Sequence[Explanation | None] = ()
 
     @property
     def numbers(self) -> list[str]:
@@ -134,7 +137,13 @@ class Asker:
         return all(line.live is not None or isinstance(line.problem, NothingLiveError) for line in self.lines.values())
 
     def ask(
-        self, endpoint: str, rows: Columns | Sequence[Any], exchange: Exchange, version: LoadedVersion | None = None
+        self,
+        endpoint: str,
+        rows: Columns | Sequence[Any],
+        exchange: Exchange,
+        version: LoadedVersion | None = None,
+        *,
+        explain: bool = False,
     ) -> Answered:
         """Answer all rows, or none.
 
@@ -143,6 +152,7 @@ class Asker:
             rows: Columns of one length, or rows of fields.
             exchange: The request on its way; told who answered.
             version: Who shall answer; the one that routing picks by default.
+            explain: Whether each answer shall tell what each feature added to it.
 
         Raises:
             RequestRefusedError: A row is not what the model asks for; all problems are told with their rows.
@@ -156,7 +166,9 @@ class Asker:
         requests = list(rows.rows()) if isinstance(rows, Columns) else rows
         exchange.rows = height
         exchange.mark("decode")
-        answers = self.plane.predict(endpoint, requests, defer=exchange.defer, pinned=version, mark=exchange.mark)
+        answers = self.plane.predict(
+            endpoint, requests, defer=exchange.defer, pinned=version, mark=exchange.mark, explain=explain
+        )
         exchange.prediction_id = answers[0].prediction_id
         exchange.version = answers[0].model_version
         self._metrics.count_rows(answers)
@@ -171,6 +183,7 @@ class Asker:
             scores=None
             if answers[0].scores is None
             else [list(answer.scores.values()) for answer in answers if answer.scores is not None],
+            explanations=[answer.explanation for answer in answers] if explain else (),
         )
 
 

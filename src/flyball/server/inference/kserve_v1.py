@@ -1,10 +1,10 @@
-"""Version 1 of KServe's protocol: ``POST /v1/models/NAME:predict`` with instances."""
+"""Version 1 of KServe's protocol: ``POST /v1/models/NAME:predict`` and ``:explain`` with instances."""
 
 from typing import Any
 
 import msgspec
 
-from flyball.core.errors import FlyballError, InvalidInputError, NotFoundError
+from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.server.inference.asking import Asker
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
@@ -12,17 +12,8 @@ from flyball.server.inference.paths import refuse_plainly, require_method, unkno
 from flyball.server.inference.rows import origin_headers, read_object, read_rows
 
 _CLOUD_EVENT = "application/cloudevents+json"
-_ADDRESSES = "GET /v1/models and /v1/models/NAME, POST /v1/models/NAME:predict"
+_ADDRESSES = "GET /v1/models and /v1/models/NAME, POST /v1/models/NAME:predict and :explain"
 _encode = msgspec.json.Encoder(enc_hook=str).encode
-
-
-class ExplanationsMissingError(NotFoundError):
-    """The endpoint gives no explanations over this protocol."""
-
-    code = "serving/no-explanations"
-
-    def __init__(self, endpoint: str) -> None:
-        super().__init__(f"{endpoint!r} gives no explanations here", hint=f"Ask for predictions at {endpoint}:predict.")
 
 
 class KserveV1:
@@ -54,17 +45,14 @@ class KserveV1:
             case [name] if name.endswith(":predict"):
                 return self._predict(request, name.removesuffix(":predict"), exchange)
             case [name] if name.endswith(":explain"):
-                require_method(request, "POST")
-                endpoint = name.removesuffix(":explain")
-                self._asker.line(endpoint)
-                raise ExplanationsMissingError(endpoint)
+                return self._predict(request, name.removesuffix(":explain"), exchange, explain=True)
             case [name]:
                 require_method(request, "GET")
                 is_ready = self._asker.line(name).live is not None
                 return Reply(200 if is_ready else 503, _encode({"name": name, "ready": is_ready}))
         raise unknown_path(request, _ADDRESSES)
 
-    def _predict(self, request: Request, endpoint: str, exchange: Exchange) -> Reply:
+    def _predict(self, request: Request, endpoint: str, exchange: Exchange, *, explain: bool = False) -> Reply:
         require_method(request, "POST")
         loaded = self._asker.open(endpoint, exchange)
         content = read_object(request.body)
@@ -73,8 +61,12 @@ class KserveV1:
         forms = [form for form in ("instances", "inputs") if form in content]
         if len(forms) != 1:
             raise InvalidInputError('the body must be {"instances": [...]}, one entry for each row')
-        answered = self._asker.ask(endpoint, read_rows(loaded, content[forms[0]], what=forms[0]), exchange)
-        return Reply(200, _encode({"predictions": answered.predictions}), headers=origin_headers(answered))
+        rows = read_rows(loaded, content[forms[0]], what=forms[0])
+        answered = self._asker.ask(endpoint, rows, exchange, explain=explain)
+        body: dict[str, Any] = {"predictions": answered.predictions}
+        if explain:
+            body["explanations"] = answered.explanations
+        return Reply(200, _encode(body), headers=origin_headers(answered))
 
 
 def _open_event(event: dict[str, Any]) -> dict[str, Any]:
