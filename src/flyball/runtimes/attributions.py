@@ -242,9 +242,7 @@ def _follow(step: Any, origins: Sequence[int]) -> list[int]:
         return list(origins)
     if kind == "OneHotEncoder":
         dropped = step.drop_idx_ if step.drop_idx_ is not None else [None] * len(step.categories_)
-        widths = [
-            len(values) - (gone is not None) for values, gone in zip(step.categories_, dropped, strict=True)
-        ]
+        widths = [len(values) - (gone is not None) for values, gone in zip(step.categories_, dropped, strict=True)]
         return [origin for origin, width in zip(origins, widths, strict=True) for _ in range(width)]
     raise NoFormError
 

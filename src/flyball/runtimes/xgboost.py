@@ -52,7 +52,9 @@ class XgboostRuntime:
         booster.load_model(folder / _MODEL)
         booster.set_param({"nthread": 1})
         features = range(len(signature.features.names))
-        return PipelineAttributions([], booster_trees(booster, _answering(booster)), features, signature, to_array, reference)
+        return PipelineAttributions(
+            [], booster_trees(booster, _answering(booster)), features, signature, to_array, reference
+        )
 
 
 class XgboostPredictor:

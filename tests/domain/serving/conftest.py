@@ -22,6 +22,7 @@ from flyball.domain.features.training_sets import ViewRef
 from flyball.domain.features.views import RequestFeatures
 from flyball.domain.journal.service import Journal
 from flyball.domain.predictions.service import PredictionService
+from flyball.domain.registry.explaining import SampledExplainer
 from flyball.domain.registry.signatures import Signature
 from flyball.domain.registry.versions import ModelVersion, Status, parse_ref
 from flyball.domain.serving.data_plane import DataPlane
@@ -82,21 +83,25 @@ def make_version(
         Field(name="applied_at", dtype="datetime"),
     ]
     names = ("income", "term", "late", "burden")
+    predictor = FakePredictor(output)
+    signature = Signature(
+        features=Schema(tuple(Field(name=n, dtype="int" if n == "term" else "float") for n in names)),
+        task="binary" if len(classes) == 2 else "multiclass",
+        label="defaulted",
+        label_dtype="bool",
+        classes=classes,
+    )
+    reference = pl.DataFrame({"income": [0.0], "term": [1], "late": [0.0], "burden": [0.0]})
     rules = flatten(expectations or (column("income").between(0, 1e6),), of="applications")
     return LoadedVersion(
         ref=ref,
-        predictor=FakePredictor(output),
-        signature=Signature(
-            features=Schema(tuple(Field(name=n, dtype="int" if n == "term" else "float") for n in names)),
-            task="binary" if len(classes) == 2 else "multiclass",
-            label="defaulted",
-            label_dtype="bool",
-            classes=classes,
-        ),
+        predictor=predictor,
+        signature=signature,
         request=RequestSchema(Schema(tuple(fields)), optional=["applied_at"]),
         check_row=compile_row(rules),
         rules=tuple(rules),
         example={"income": 1234.5, "term": 24},
+        find_explainer=lambda: SampledExplainer(signature, reference, predictor, budget=100),
         entity=("customer_id",),
         time="applied_at",
         views=(ViewRef("payments", "v1", timedelta(days=1), ("customer_id",)),),

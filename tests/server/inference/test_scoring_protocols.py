@@ -196,6 +196,16 @@ def test_kserve_takes_cloud_events(gateway: Gateway) -> None:
     assert post(gateway, path, event | {"data": "x"}, "application/cloudevents+json").status == 400
 
 
+def test_kserve_explains(gateway: Gateway) -> None:
+    response = post(gateway, "/v1/models/credit:explain", {"instances": [ROW, ROW]})
+    assert response.status == 200, response.body
+    assert response.json["predictions"] == [0.25, 0.25]
+    for explanation in response.json["explanations"]:
+        assert explanation["base"] + sum(explanation["attributions"].values()) == 0.25
+        assert list(explanation["attributions"]) == ["income", "term", "late", "burden"]
+    assert post(gateway, "/v1/models/credit:explain", {"instances": [ROW] * 101}).status == 400
+
+
 def test_kserve_lists_models(gateway: Gateway) -> None:
     assert gateway.get("/v1/models").json == {"models": ["credit"]}
     assert gateway.get("/v1/models/credit").json == {"name": "credit", "ready": True}

@@ -202,15 +202,15 @@ def to_frame(records: Sequence[PredictionRecord]) -> pl.DataFrame:
 
 def scan_sealed(paths: Sequence[Path]) -> pl.LazyFrame:
     """Return the rows of sealed files with all columns; those that an earlier release did not know are null."""
-    return pl.scan_parquet(paths, hive_partitioning=False, schema=FRAME_SCHEMA, missing_columns="insert")
+    return pl.scan_parquet(list(paths), hive_partitioning=False, schema=FRAME_SCHEMA, missing_columns="insert")
 
 
 def from_row(row: Mapping[str, Any]) -> PredictionRecord:
     """Return the record of one row of `to_frame` (its times as aware instants), of this release or an earlier one."""
     explanation = row.get("explanation")
+    plain: dict[str, Any] = {name: row[name] for name in _PLAIN} | {name: row.get(name) for name in _OPTIONAL}
     return PredictionRecord(
-        **{name: row[name] for name in _PLAIN},
-        **{name: row.get(name) for name in _OPTIONAL},
+        **plain,
         explanation=None if explanation is None else msgspec.json.decode(explanation, type=Explanation),
         at_us=to_us(row["at"]),
         time_us=None if row["time"] is None else to_us(row["time"]),

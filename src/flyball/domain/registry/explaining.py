@@ -2,8 +2,8 @@
 
 The port, the proof that exact attributions fit the model that answers, and sampling for models without an exact form.
 
-The base value is what the model would answer without knowing the row; attributions are Shapley values (Lundberg and Lee,
-"A Unified Approach to Interpreting Model Predictions", NeurIPS 2017).
+The base value is what the model would answer without knowing the row; attributions are Shapley values (Lundberg and
+Lee, "A Unified Approach to Interpreting Model Predictions", NeurIPS 2017).
 """
 
 import logging
@@ -136,9 +136,7 @@ def open_explainer(
     return SampledExplainer(signature, reference, predictor)
 
 
-def _prove(
-    raw: RawAttributions, signature: Signature, reference: "pl.DataFrame", predictor: Predictor
-) -> Scale | None:
+def _prove(raw: RawAttributions, signature: Signature, reference: "pl.DataFrame", predictor: Predictor) -> Scale | None:
     """Return the scale on which base values and attributions sum to what the model answers; None where none does."""
     import numpy as np
 
@@ -289,9 +287,7 @@ class SampledExplainer:
         return pl.DataFrame(columns)
 
 
-def profile_attributions(
-    explainer: Explainer, frame: "pl.DataFrame", names: Sequence[str]
-) -> "pl.DataFrame | None":
+def profile_attributions(explainer: Explainer, frame: "pl.DataFrame", names: Sequence[str]) -> "pl.DataFrame | None":
     """Return one column of attributions for each feature; None where the model cannot be explained."""
     import polars as pl
 

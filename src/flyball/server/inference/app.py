@@ -25,6 +25,7 @@ from flyball.domain.serving.scoring import ModelFailedError
 from flyball.server.inference import metrics as metrics_format
 from flyball.server.inference.asking import Asker
 from flyball.server.inference.exchange import Exchange
+from flyball.server.inference.explaining import asks_to_explain
 from flyball.server.inference.messages import (
     JSON,
     DisconnectedError,
@@ -181,7 +182,11 @@ class InferenceApp:
             _require_method(method, path, "POST")
             exchange.protocol = "flyball"
             body = await self._read_body(scope, receive, exchange)
-            return self._predict(path[len(_PREDICT) :], body, exchange)
+            if not asks_to_explain(scope["query_string"]):
+                return self._predict(path[len(_PREDICT) :], body, exchange)
+            # Explaining takes as long as many predictions: nobody shall wait behind it.
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(None, self._predict, path[len(_PREDICT) :], body, exchange, True)
         protocol = self._protocols.find(path)
         if protocol is not None:
             return await self._protocols.answer(protocol, scope, receive, exchange)
@@ -203,18 +208,22 @@ class InferenceApp:
         exchange.mark("read")
         return body
 
-    def _predict(self, endpoint: str, body: bytes, exchange: Exchange) -> Reply:
+    def _predict(self, endpoint: str, body: bytes, exchange: Exchange, explain: bool = False) -> Reply:
         request, is_batch = _read_rows(body)
         if endpoint in self._plane.fleet.lines:
             exchange.endpoint = endpoint
         exchange.mark("decode")
         try:
-            answers = self._plane.predict(endpoint, request, defer=exchange.defer, mark=exchange.mark)
+            answers = self._plane.predict(endpoint, request, defer=exchange.defer, mark=exchange.mark, explain=explain)
         except RecursionError as error:
             raise BodyUnreadableError("it is nested too deeply") from error
         exchange.rows = len(answers)
         exchange.version, exchange.prediction_id = answers[0].model_version, answers[0].prediction_id
-        self._metrics.count_rows(answers)
+        if explain:
+            # Explained in another thread than the counters'.
+            exchange.defer(lambda: self._metrics.count_rows(answers))
+        else:
+            self._metrics.count_rows(answers)
         return _reply_batch(endpoint, answers) if is_batch else _reply_one(answers[0])
 
     def _tell_health(self) -> Reply:

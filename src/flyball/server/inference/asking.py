@@ -171,7 +171,11 @@ class Asker:
         )
         exchange.prediction_id = answers[0].prediction_id
         exchange.version = answers[0].model_version
-        self._metrics.count_rows(answers)
+        if explain:
+            # Explained in another thread than the counters'.
+            exchange.defer(lambda: self._metrics.count_rows(answers))
+        else:
+            self._metrics.count_rows(answers)
         failure = _find_failure(endpoint, answers)
         if failure is not None:
             raise failure

@@ -11,6 +11,7 @@ from flyball.domain.data.row_rules import AtLeast, AtMost, Between, IsIn
 from flyball.domain.data.rules import Rule
 from flyball.domain.data.schemas import DType, Field
 from flyball.domain.serving.fleet import Line
+from flyball.domain.serving.explaining import MOST_ROWS as MOST_EXPLAINED
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.server.inference.asking import MAX_ROWS, required_fields
 from flyball.server.inference.oip.interface import Interface
@@ -175,6 +176,15 @@ def _predict(name: str, example: _Json) -> _Json:
     return {
         "operationId": f"predict-{name}",
         "summary": f"Predict one row or many at {name}",
+        "parameters": [
+            {
+                "name": "explain",
+                "in": "query",
+                "required": False,
+                "description": f"Tell what each feature added to each prediction, of at most {MOST_EXPLAINED} rows",
+                "schema": {"enum": ["true", "false"]},
+            }
+        ],
         "requestBody": {
             "required": True,
             "content": {
@@ -338,5 +348,16 @@ def _answer_schema() -> _Json:
             "scores": {"type": "object"},
             "errors": {"type": "array", "items": {"type": "object"}},
             "warnings": {"type": "array", "items": {"type": "object"}},
+            "explanation": {
+                "type": "object",
+                "required": ["base", "attributions", "scale", "method"],
+                "properties": {
+                    "base": {"type": "number"},
+                    "attributions": {"type": "object", "additionalProperties": {"type": "number"}},
+                    "scale": {"enum": ["value", "probability", "log-odds"]},
+                    "method": text,
+                    "class": {"type": ["number", "boolean", "string"]},
+                },
+            },
         },
     }

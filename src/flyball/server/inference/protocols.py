@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("flyball.gateway")
 _GRACE_S = 5.0
+_EXPLAIN = ":explain"
 
 
 class Protocol(typing.Protocol):
@@ -150,9 +151,12 @@ class Protocols:
             return protocol.refuse(UnexpectedError())
 
     async def _answer(self, protocol: Protocol, request: Request, exchange: Exchange) -> Reply:
-        if protocol is not self._oip:
-            return protocol.answer(request, exchange)
         loop = asyncio.get_running_loop()
+        if protocol is not self._oip:
+            if request.path.endswith(_EXPLAIN):
+                # Explaining takes as long as many predictions: nobody shall wait behind it.
+                return await loop.run_in_executor(None, protocol.answer, request, exchange)
+            return protocol.answer(request, exchange)
         match request.path.split("/"):
             case ["", "v2", "repository", *_]:
                 return await loop.run_in_executor(self._thread, protocol.answer, request, exchange)
