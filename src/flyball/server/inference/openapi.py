@@ -10,8 +10,8 @@ from typing import Any
 from flyball.domain.data.row_rules import AtLeast, AtMost, Between, IsIn
 from flyball.domain.data.rules import Rule
 from flyball.domain.data.schemas import DType, Field
-from flyball.domain.serving.fleet import Line
 from flyball.domain.serving.explaining import MOST_ROWS as MOST_EXPLAINED
+from flyball.domain.serving.fleet import Line
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.server.inference.asking import MAX_ROWS, required_fields
 from flyball.server.inference.oip.interface import Interface
