@@ -22,6 +22,7 @@ from flyball.domain.serving.service import RolloutService
 from flyball.domain.tracking.client_service import ClientRunService
 from flyball.domain.tracking.experiment_service import ExperimentService
 from flyball.domain.tracking.service import TrackingService
+from flyball.domain.tracking.trace_service import TraceService
 from flyball.storage.blobs import LocalBlobStore
 from flyball.storage.db import Database
 
@@ -104,6 +105,11 @@ class Home:
     def client_runs(self) -> ClientRunService:
         """Runs as clients of the MLflow protocol make and see them."""
         return ClientRunService(self.db, self.journal, self.clock)
+
+    @cached_property
+    def traces(self) -> TraceService:
+        """Traces of programs that answer requests."""
+        return TraceService(self.db, self.journal, self.clock)
 
     @cached_property
     def registry(self) -> RegistryService:

@@ -239,7 +239,9 @@ def _compare(condition: Condition) -> tuple[str, list[Any]]:
     if condition.entity in ("tag", "metadata"):
         return _compare_item(condition.entity, condition.key, condition)
     if condition.entity in ("feedback", "expectation"):
-        return _exists("tracking_assessment AS x", f"x.kind = '{condition.entity}' AND x.name = ?", "x.value", condition)
+        return _exists(
+            "tracking_assessment AS x", f"x.kind = '{condition.entity}' AND x.name = ?", "x.value", condition
+        )
     if condition.entity == "span":
         column = {"name": "x.name", "type": "x.kind", "status": "x.status", "content": "x.content"}[condition.key]
         sql, values = compare_text(column, condition)

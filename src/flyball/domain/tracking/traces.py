@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from flyball.core.errors import InvalidInputError, NotFoundError
-from flyball.domain.tracking.filters import KEYED_OPERATORS, NUMBER_OPERATORS, TEXT_OPERATORS, Entity, Kind, Vocabulary
+from flyball.domain.tracking.filters import KEYED_OPERATORS, TEXT_OPERATORS, Entity, Kind, Vocabulary
 
 TRACE_PREFIX = "tr-"
 """What MLflow puts before OpenTelemetry's number of a trace."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from flyball.core.errors import FlyballError, InvalidInputError
@@ -77,7 +77,7 @@ class MlflowApp:
         route, request.values = self._router.find(request.method, request.path)
         if route.kind is Kind.STREAM:
             return as_answer(await route.handler(self._home, request))
-        request.body = await _read_body(request, route.max_body_bytes)
+        request.body = await _read_body(request, route.max_body_bytes, route.media_types)
         if route.kind is Kind.READ:
             return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, route, request)
         return as_answer(await self._committer.commit(route.handler(self._home, request)))
@@ -86,7 +86,7 @@ class MlflowApp:
         return as_answer(route.handler(self._home, request))
 
 
-async def _read_body(request: Request, limit_bytes: int) -> bytes:
+async def _read_body(request: Request, limit_bytes: int, media_types: Sequence[str]) -> bytes:
     if request.method in ("GET", "HEAD"):
         return b""
     length = request.header(b"content-length")
@@ -100,9 +100,10 @@ async def _read_body(request: Request, limit_bytes: int) -> bytes:
             raise BodyTooLargeError(limit_bytes)
         chunks.append(chunk)
     media_type = request.header(b"content-type").partition(";")[0].strip().lower()
-    if chunks and media_type != "application/json":
+    if chunks and media_type not in media_types:
         # A page of another site can make a browser send forms and plain text, but not JSON, without being asked.
-        raise InvalidInputError(f"the body's Content-Type must be application/json, but it is {media_type[:100]!r}")
+        wanted = " or ".join(media_types)
+        raise InvalidInputError(f"the body's Content-Type must be {wanted}, but it is {media_type[:100]!r}")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -1,6 +1,6 @@
 """Every area of the protocol, in one list."""
 
-from flyball.server.mlflow import experiments, inputs, metrics, runs, versions
+from flyball.server.mlflow import experiments, inputs, metrics, runs, traces, versions
 from flyball.server.mlflow.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -9,4 +9,5 @@ ROUTES: tuple[Route, ...] = (
     *runs.ROUTES,
     *metrics.ROUTES,
     *inputs.ROUTES,
+    *traces.ROUTES,
 )

@@ -39,6 +39,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         path: Below ``/api/2.0`` and the like, such as ``/api/2.0/mlflow/runs/get``; ``{name}`` stands for one segment,
             ``{name:path}`` at the end for all that follow.
         max_body_bytes: A longer body is refused unread; not for streams.
+        media_types: What the body may be; a browser sends none of them for a page of another site unasked.
     """
 
     method: str
@@ -46,6 +47,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     handler: Callable[..., Any]
     kind: Kind
     max_body_bytes: int = MAX_BODY_BYTES
+    media_types: tuple[str, ...] = ("application/json",)
 
 
 def read(method: str, path: str, handler: Read) -> Route:

@@ -2,14 +2,14 @@
 
 import os
 import sys
-import warnings
+from pathlib import Path
 
-os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet", "OMP_NUM_THREADS": "1"}
-warnings.filterwarnings("ignore")
-
-import matplotlib as mpl
-
-mpl.use("Agg")
+os.environ |= {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "OMP_NUM_THREADS": "1",
+    "MPLBACKEND": "Agg",
+}
 
 import matplotlib.pyplot as plt
 import mlflow
@@ -112,7 +112,7 @@ def pictures_and_tables() -> None:
     assert mlflow.artifacts.load_text(f"{root}/notes.txt") == "what it says"
     assert mlflow.artifacts.load_dict(f"{root}/deep/in/folders/ünï 🎯.json") == {"a": [1]}
     again = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="plots", dst_path="fetched")
-    assert os.listdir(again) == ["line.png"]
+    assert [found.name for found in Path(again).iterdir()] == ["line.png"]
 
 
 def judging() -> None:
