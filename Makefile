@@ -23,6 +23,7 @@ test: install
 
 test-all: install peers
 	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 -q -m "not slow" --database postgresql tests/domain tests/server/mlflow
 
 # Other tools' clients, each in an environment of its own: tests/peers/NAME.txt says what it holds.
 PEERS := $(patsubst tests/peers/%.txt,.peers/%/installed,$(wildcard tests/peers/*.txt))

@@ -79,11 +79,12 @@ class PostgresqlServer:
             self._process.wait(timeout=30)
             self._process = None
 
-    def new_database(self) -> str:
-        """Make an empty database and return its URL."""
+    def new_database(self, name: str = "", *, template: str = "template0") -> str:
+        """Make a database, empty or a copy of another, and return its URL."""
         self._databases += 1
-        name = f"test_{self._databases}"
-        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "flyball", name)
+        name = name or f"test_{self._databases}"
+        place = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "flyball"]
+        self._run("createdb", *place, "--template", template, name)
         return f"postgresql://flyball@127.0.0.1:{self.port}/{name}"
 
     def _run(self, command: str, *arguments: str, check: bool = True) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.servers import postgresql
 from tests.stories.system import System, wait_for
 from tests.stories.tiny import REQUEST, make_request, write_tiny
 from tests.stories.traffic import Traffic
@@ -49,6 +50,19 @@ def test_from_data_to_a_rollback_that_can_be_traced(system: System) -> None:
     system.stop()
     assert not [process for process in family if process.is_running()], "something of flyball up is left"
     assert system.run("audit", "verify").startswith("the journal is whole")
+
+
+def test_the_whole_of_it_on_postgresql(tmp_path: Path) -> None:
+    with postgresql() as server:
+        settings = f'{FAST}database = "{server.new_database()}"\n'
+        system = System(write_tiny(tmp_path / "tiny", settings=settings))
+        try:
+            test_from_data_to_a_rollback_that_can_be_traced(system)
+            unchanged = system.ask("run", "training")
+            assert unchanged["is_unchanged"]
+        finally:
+            system.stop()
+    assert not (system.home / "flyball.db").exists()
 
 
 def check_trace(system: System, prediction: str) -> None:

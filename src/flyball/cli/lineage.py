@@ -59,7 +59,7 @@ def impact(place: Place, subject: str, as_json: bool) -> None:
     from flyball.domain.lineage.service import LineageService
     from flyball.workspace.home import open_journal
 
-    found = LineageService(open_journal(place.home)).find_impact(subject)
+    found = LineageService(open_journal(place.project, place.home)).find_impact(subject)
     emit(
         found,
         as_json=as_json,
@@ -86,7 +86,7 @@ def verify(place: Place, as_json: bool) -> int:
     """
     from flyball.workspace.home import open_journal
 
-    result = open_journal(place.home).verify()
+    result = open_journal(place.project, place.home).verify()
     emit(
         result,
         as_json=as_json,

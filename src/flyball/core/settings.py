@@ -42,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             (features without a value, as of an entity never seen; counted).
         server: Where ``fb.run()`` logs to: the address of a ``flyball up``, such as ``http://127.0.0.1:3592``; empty
             for the project's own home, with nothing to start.
+        database: Where metadata is kept, such as ``postgresql://USER:PASSWORD@HOST:PORT/NAME`` (needs
+            ``flyball[postgresql]``); empty for a file of SQLite in the home.
     """
 
     host: str = "127.0.0.1"
@@ -60,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     online_timeout_seconds: float = 0.25
     online_fallback: Literal["refuse", "null"] = "refuse"
     server: str = ""
+    database: str = ""
 
 
 class Sourced(msgspec.Struct, frozen=True):

@@ -24,12 +24,12 @@ from flyball.domain.tracking.experiment_service import ExperimentService
 from flyball.domain.tracking.service import TrackingService
 from flyball.domain.tracking.trace_service import TraceService
 from flyball.storage.blobs import LocalBlobStore
-from flyball.storage.db import Database
+from flyball.storage.db import Database, database_url
 
 
-def open_journal(home: Path) -> Journal:
+def open_journal(project_dir: Path, home: Path) -> Journal:
     """Open a home's journal without anything else of it."""
-    return Journal(Database(f"sqlite:///{home / 'flyball.db'}"), SystemClock())
+    return Journal(Database(database_url(home, load_settings(project_dir)[0].database)), SystemClock())
 
 
 class Home:
@@ -64,7 +64,7 @@ class Home:
     @cached_property
     def db(self) -> Database:
         """The metadata database."""
-        return Database(f"sqlite:///{self.home / 'flyball.db'}", is_durable=self._is_durable)
+        return Database(database_url(self.home, self.settings.database), is_durable=self._is_durable)
 
     @cached_property
     def blobs(self) -> LocalBlobStore:

@@ -29,6 +29,7 @@ from flyball.domain.loop.triggers import Trigger, parse_policy
 from flyball.domain.monitoring.metrics import find_metric
 from flyball.domain.monitoring.monitors import Drift, Performance
 from flyball.domain.pipelines.steps import Pipeline
+from flyball.workspace.home import Home
 from flyball.workspace.replay_results import gather_result
 from flyball.workspace.trainers import InlineTrainer
 from flyball.workspace.workspace import Workspace
@@ -183,7 +184,7 @@ def _span(workspace: Workspace, endpoint: Endpoint, plan: ReplayPlan) -> tuple[d
 
 def _prepare_home(plan: ReplayPlan, policy: str, *, is_first: bool) -> Path:
     if plan.into_home and is_first:
-        if (plan.home / "flyball.db").exists():
+        if Home(plan.project, plan.home).journal.head():
             raise ConflictError(f"the home {str(plan.home)!r} has a life of its own already")
         return plan.home
     home = plan.home / "replays" / (_SLUG.sub("-", policy.lower()).strip("-") or "policy")

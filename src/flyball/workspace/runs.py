@@ -18,7 +18,7 @@ from flyball.domain.pipelines.service import PipelineService
 from flyball.domain.tracking.service import TrackingService
 from flyball.engines.local import LocalEngine
 from flyball.storage.blobs import LocalBlobStore
-from flyball.storage.db import Database
+from flyball.storage.db import Database, database_url
 from flyball.workspace.project import Project
 
 
@@ -42,7 +42,8 @@ def run_pipeline(
     settings = load_settings(root)[0]
     project = Project.load(root)
     declared = project.pipeline(pipeline)
-    db, clock, blobs = Database(f"sqlite:///{home / 'flyball.db'}"), SystemClock(), LocalBlobStore(home / "blobs")
+    db = Database(database_url(home, settings.database))
+    clock, blobs = SystemClock(), LocalBlobStore(home / "blobs")
     journal = Journal(db, clock)
     service = PipelineService(
         db,

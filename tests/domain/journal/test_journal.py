@@ -1,4 +1,4 @@
-import sqlite3
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -74,18 +74,16 @@ def test_a_change_and_its_event_live_or_die_together(home: Path) -> None:
     ),
 )
 def test_the_chain_breaks_where_anything_changes(tmp_path: Path, seq: int, change: tuple[str | None, Any]) -> None:
-    path = tmp_path / f"{seq}-{abs(hash(change))}.db"
-    path.unlink(missing_ok=True)
+    path = tmp_path / f"{os.urandom(8).hex()}.db"
     db, journal, _ = open_journal(path)
     fill(db, journal, 7)
     assert journal.verify().broken_at is None
     column, value = change
-    with sqlite3.connect(path) as connection:
+    with db.begin() as tx:
         if column is None:
-            connection.execute("DELETE FROM journal_event WHERE seq = ?", (seq,))
+            tx.execute("DELETE FROM journal_event WHERE seq = ?", (seq,))
         else:
-            connection.execute(f"UPDATE journal_event SET {column} = ? WHERE seq = ?", (value, seq))
-    connection.close()
+            tx.execute(f"UPDATE journal_event SET {column} = ? WHERE seq = ?", (value, seq))
     assert journal.verify().broken_at == seq
     db.close()
 

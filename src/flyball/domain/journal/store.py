@@ -1,7 +1,6 @@
 """The journal's SQL."""
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -124,5 +123,5 @@ def _read(row: Row) -> Event:
             previous=row["previous"],
             digest=row["digest"],
         )
-    except (ValueError, TypeError, OverflowError, sqlite3.Error) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise JournalCorruptedError(row["seq"], str(error)) from error

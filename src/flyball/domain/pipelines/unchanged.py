@@ -15,6 +15,7 @@ import msgspec
 from flyball.core.clock import SystemClock
 from flyball.core.durations import to_us
 from flyball.core.ids import IdSource
+from flyball.core.settings import load_settings
 from flyball.domain.journal.service import Journal
 from flyball.domain.pipelines import store
 from flyball.domain.pipelines.boots import boot_id
@@ -26,9 +27,8 @@ from flyball.domain.tracking.distributions import environment_digest
 from flyball.domain.tracking.processes import this_process
 from flyball.domain.tracking.runs import Run, RunStatus
 from flyball.storage.blobs import LocalBlobStore
-from flyball.storage.db import Database, Transaction
+from flyball.storage.db import Database, Transaction, database_url
 
-DATABASE_FILE = "flyball.db"
 BLOBS_FOLDER = "blobs"
 
 
@@ -53,9 +53,10 @@ def check_unchanged(
         The run, every step cached; None if anything changed, so that the run must be carried out.
     """
     text = params_text(params or {})
-    if text is None or not (home / DATABASE_FILE).is_file():
+    url = database_url(home, load_settings(project_dir)[0].database)
+    if text is None or (url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file()):
         return None
-    db = Database(f"sqlite:///{home / DATABASE_FILE}")
+    db = Database(url)
     try:
         with db.read() as tx:
             body = store.find_certificate(tx, pipeline, text)

@@ -1,0 +1,161 @@
+"""SQLite: one file, readers that never wait, one writer at a time."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flyball.core.errors import BackendError, BackendUnavailableError
+from flyball.storage.db import Params
+from flyball.storage.schema import BOOKKEEPING, counted_names, migration_names, missing_names, read_statements
+
+_BUSY_TIMEOUT_MS = 30_000
+
+
+class SqliteTransaction:
+    """See `Transaction`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, params: Params = ()) -> int:
+        """See `Transaction.execute`."""
+        return self._connection.execute(sql, params).rowcount
+
+    def execute_many(self, sql: str, params: Sequence[Params]) -> None:
+        """See `Transaction.execute_many`."""
+        self._connection.executemany(sql, params)
+
+    def rows(self, sql: str, params: Params = ()) -> list[Any]:
+        """See `Transaction.rows`."""
+        return self._connection.execute(sql, params).fetchall()
+
+    def tuples(self, sql: str, params: Params = ()) -> list[tuple[Any, ...]]:
+        """See `Transaction.tuples`."""
+        cursor = self._connection.cursor()
+        cursor.row_factory = None
+        return cursor.execute(sql, params).fetchall()
+
+    def row(self, sql: str, params: Params = ()) -> Any:
+        """See `Transaction.row`."""
+        return self._connection.execute(sql, params).fetchone()
+
+    def value(self, sql: str, params: Params = ()) -> Any:
+        """See `Transaction.value`."""
+        found = self.row(sql, params)
+        return None if found is None else found[0]
+
+
+class SqliteBackend:
+    """See `Database`; each thread has a connection of its own.
+
+    Args:
+        path: The file.
+        is_durable: Whether a commit waits for the disk.
+    """
+
+    def __init__(self, path: Path, *, is_durable: bool) -> None:
+        self._path = path
+        self._synchronous = "FULL" if is_durable else "NORMAL"
+        self._local = threading.local()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _migrate(self._connection())
+        except sqlite3.DatabaseError as error:
+            raise BackendError(
+                f"{str(path)!r} cannot be opened as a database: {error}",
+                hint="Restore it from a backup, or choose another folder with --home.",
+            ) from error
+
+    @contextmanager
+    def begin(self) -> Iterator[SqliteTransaction]:
+        """See `Database.begin`."""
+        connection = self._connection()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise BackendUnavailableError(f"the database is busy: {error}") from error
+        try:
+            yield SqliteTransaction(connection)
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            _undo(connection)
+            if "full" in str(error) or "locked" in str(error) or "I/O" in str(error):
+                raise BackendUnavailableError(f"the database could not be written: {error}") from error
+            raise
+        except BaseException:
+            _undo(connection)
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[SqliteTransaction]:
+        """See `Database.read`."""
+        connection = self._connection()
+        if connection.in_transaction:
+            yield SqliteTransaction(connection)
+            return
+        connection.execute("BEGIN")
+        try:
+            yield SqliteTransaction(connection)
+        finally:
+            _undo(connection)
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+
+    def _connection(self) -> sqlite3.Connection:
+        # SQLite forbids carrying a connection across a fork, so it belongs to a thread of a process.
+        if getattr(self._local, "pid", None) != os.getpid():
+            self._local.connection, self._local.pid = None, os.getpid()
+        connection: sqlite3.Connection | None = self._local.connection
+        if connection is None:
+            connection = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_TIMEOUT_MS / 1000)
+            connection.row_factory = sqlite3.Row
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA case_sensitive_like = ON")  # as in PostgreSQL
+            self._local.connection = connection
+        return connection
+
+
+def _undo(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema up to this release, one numbered file after the other, all in one transaction."""
+    known = migration_names()
+    if not missing_names(known, _applied(connection) or ()):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        applied = _applied(connection)
+        if applied is None:
+            connection.execute(BOOKKEEPING)
+            applied = counted_names(known, connection.execute("PRAGMA user_version").fetchone()[0])
+            connection.executemany("INSERT INTO schema_migration (name) VALUES (?)", [(name,) for name in applied])
+        for name in missing_names(known, applied):
+            for statement in read_statements(name):
+                connection.execute(statement)
+            connection.execute("INSERT INTO schema_migration (name) VALUES (?)", (name,))
+        connection.execute("COMMIT")
+    except BaseException:
+        _undo(connection)
+        raise
+
+
+def _applied(connection: sqlite3.Connection) -> list[str] | None:
+    """Return the names of the files that were carried out; None where no table tells."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_migration'").fetchone():
+        return None
+    return [name for (name,) in map(tuple, connection.execute("SELECT name FROM schema_migration"))]
