@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("lineage", "Check that the journal is whole."),
     "data": ("data", "Look at tables: what they hold, what changed, what could be expected, what leaks."),
     "snapshot": ("data", "Keep a table as it is now."),
+    "score": ("scoring", "Predict the rows of a table."),
     "replay": ("replays", "Live through the project's past under one or more policies."),
 }
 TRY_AGAIN = 75

@@ -57,7 +57,7 @@ class PackageReader:
 
     def bring_online(self, version: str) -> None:
         """Bring the features of a version up to now, by the functions it was trained with."""
-        for view in self._views(version):
+        for view in self.views(version):
             self._features.materialise(view, actor="loop")
 
     def plan(self, endpoint: Endpoint) -> TrainingSetPlan | None:
@@ -79,7 +79,8 @@ class PackageReader:
             spine=declared.tables.get(plan.spine) if declared else None,
         )
 
-    def _views(self, version: str) -> Sequence[FeatureView]:
+    def views(self, version: str) -> Sequence[FeatureView]:
+        """Return the feature views of a version, with the functions that it was trained with."""
         used = self._package(version).features.views
         if not used:
             return []

@@ -58,7 +58,7 @@ class Home:
         self.home = home.resolve()
         self.clock = clock or SystemClock()
         self.settings = settings or load_settings(self.project_dir)[0]
-        self._ids = IdSource(self.clock, entropy)
+        self.ids = IdSource(self.clock, entropy)
         self._is_durable = is_durable
 
     @cached_property
@@ -119,12 +119,12 @@ class Home:
     @cached_property
     def predictions(self) -> PredictionService:
         """The log and the labels."""
-        return PredictionService(self.db, self.journal, self.clock, self.home / "predictions", ids=self._ids)
+        return PredictionService(self.db, self.journal, self.clock, self.home / "predictions", ids=self.ids)
 
     @cached_property
     def rollouts(self) -> RolloutService:
         """Ways to live."""
-        return RolloutService(self.db, self.journal, self.clock, self._ids)
+        return RolloutService(self.db, self.journal, self.clock, self.ids)
 
     def label(self, prediction_id: str, value: LabelValue, *, at: datetime | None = None) -> LabelVersion:
         """Keep how a prediction turned out. See `PredictionService.add_label`."""

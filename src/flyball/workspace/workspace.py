@@ -169,7 +169,7 @@ class Workspace(Home):
     @cached_property
     def data_plane(self) -> DataPlane:
         """The path of a request."""
-        return DataPlane(self.fleet, self.features, self.predictions.log, self.clock, self._ids)
+        return DataPlane(self.fleet, self.features, self.predictions.log, self.clock, self.ids)
 
     @cached_property
     def endpoints(self) -> dict[str, Endpoint]:
