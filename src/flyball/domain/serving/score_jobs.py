@@ -1,5 +1,6 @@
 """A scoring of a table: what it covers, and what is new in the table since the last one."""
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -16,6 +17,7 @@ from flyball.storage.tables.outputs import OutputFormat
 PART_ROWS = 262_144
 ID_PREFIX = 18
 """How many signs the ids of one job's predictions share; the other eight number the table's rows."""
+_TIME_SIGNS = 10
 _COMPARED = 500_000
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -76,6 +78,12 @@ class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):
     def rows(self) -> int:
         """How many rows its parts have."""
         return sum(part.rows for part in self.parts)
+
+    @property
+    def id_prefix(self) -> str:
+        """What the ids of its predictions begin with: its own time, and signs that no other job has."""
+        digest = hashlib.sha256(self.id.encode()).digest()
+        return self.id[:_TIME_SIGNS] + "".join(_ALPHABET[byte % 32] for byte in digest[: ID_PREFIX - _TIME_SIGNS])
 
     @property
     def rejects(self) -> Path:

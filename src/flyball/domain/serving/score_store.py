@@ -22,7 +22,7 @@ def put_job(tx: Transaction, job: ScoreJob) -> None:
     tx.execute(
         "INSERT INTO scoring_job (id, id_prefix, out, status, started_at_us, body) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body",
-        (job.id, job.id[:ID_PREFIX], job.out, job.status.value, to_us(job.started_at), to_json(job).decode()),
+        (job.id, job.id_prefix, job.out, job.status.value, to_us(job.started_at), to_json(job).decode()),
     )
 
 

@@ -20,7 +20,6 @@ from flyball.domain.journal.service import Journal
 from flyball.domain.serving import score_store as store
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.score_jobs import (
-    ID_PREFIX,
     PART_ROWS,
     JobStatus,
     Part,
@@ -312,7 +311,7 @@ class TableScoreService:
         now = self._clock.now()
         scores = scorer.score(rows.drop(_NUMBER), now)
         stamps = [
-            number_predictions(job.id[:ID_PREFIX], rows[_NUMBER]),
+            number_predictions(job.id_prefix, rows[_NUMBER]),
             pl.repeat(job.version, rows.height, dtype=pl.String, eager=True).alias("model_version"),
         ]
         stamped = rows.with_columns(stamps).drop(_NUMBER)
