@@ -83,3 +83,36 @@ class ReplayBars:
     def moved(self, policy: str, share: float, now: datetime) -> None:
         """See `ReplayListener.moved`."""
         self._bars.update(self._tasks[policy], completed=share, present=f"{now:%Y-%m-%d}")
+
+
+class RowsBar:
+    """Shows how many of some rows are done.
+
+    Args:
+        label: What is done with them.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn(label),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def tell(self, done: int, of: int) -> None:
+        """Show that so many of so many rows are done."""
+        if self._task is None:
+            self._task = self._bar.add_task("", total=of)
+        self._bar.update(self._task, completed=done)

@@ -8,9 +8,10 @@ import click
 from flyball.cli.options import Place, emit, json_option, place_options
 
 if TYPE_CHECKING:
-    from flyball.domain.serving.table_scores import ScoreResult
+    from flyball.domain.serving.score_requests import ScoreResult
 
 _REASONS_SHOWN = 8
+_MANY = 10_000
 
 
 @click.command()
@@ -47,6 +48,7 @@ def score(
     Example:
       flyball score credit --table applications --out scores/
     """
+    from flyball.cli.progress import RowsBar
     from flyball.workspace.scores import ScorePlan, score_table
     from flyball.workspace.workspace import Workspace
 
@@ -60,20 +62,18 @@ def score(
         at_row_time=at_row_time,
         all_rows=all_rows,
     )
-    with click.progressbar(length=1_000, label=f"scoring {table}", file=click.get_text_stream("stderr")) as bar:
-
-        def tell(done: int, of: int) -> None:
-            bar.update(done * 1_000 // max(1, of) - bar.pos)
-
-        result = score_table(Workspace(place.project, place.home), plan, tell)
+    with RowsBar(f"scoring {table}") as bar:
+        result = score_table(Workspace(place.project, place.home), plan, bar.tell)
     emit(result, as_json=as_json, text=_tell)
 
 
 def _tell(result: "ScoreResult") -> str:
     if not result.rows:
         return f"nothing is new in {result.table}; {result.out} is up to date"
-    speed = f"{result.rows / result.duration_s:,.0f} rows/s" if result.duration_s and not result.taken_up else ""
-    lines = [f"scored {result.answered:,} of {result.rows:,} rows of {result.table} by {result.version}  {speed}".rstrip()]
+    speed = f"{result.rows / result.duration_s:,.0f} rows/s" if result.rows >= _MANY and not result.taken_up else ""
+    lines = [
+        f"scored {result.answered:,} of {result.rows:,} rows of {result.table} by {result.version}  {speed}".rstrip()
+    ]
     lines.append(f"  predictions  {result.out}")
     if result.rejected:
         lines.append(f"  rejected     {result.rejected:,} rows, in {result.rejects}:")

@@ -16,8 +16,9 @@ from flyball.domain.registry.versions import NotApprovedError, Status, parse_ref
 from flyball.domain.serving.fleet import NothingLiveError
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.score_jobs import PART_ROWS
+from flyball.domain.serving.score_requests import ScoreRequest, ScoreResult
 from flyball.domain.serving.table_requests import TableRequests
-from flyball.domain.serving.table_scores import Listener, ScoreRequest, ScoreResult, TableScoreService
+from flyball.domain.serving.table_scores import Listener, TableScoreService
 from flyball.domain.serving.table_scoring import TableScorer
 from flyball.storage.tables.outputs import OutputFormat
 from flyball.workspace.workspace import Workspace

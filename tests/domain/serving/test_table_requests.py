@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.domain.serving.conftest import START, FakeLookup, make_version
 
 from flyball.domain.data.expectations import column
 from flyball.domain.predictions.records import PredictionStatus
@@ -15,7 +16,6 @@ from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.scoring import score_rows
 from flyball.domain.serving.table_requests import TableRequests, TableUnfitError
 from flyball.domain.serving.table_scoring import TableScorer, TableScores
-from tests.domain.serving.conftest import START, FakeLookup, make_version
 
 EXPECTED = (
     column("income").between(0, 1e6),

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from tests.domain.serving.conftest import START, FakeLookup, fixed, make_version
 
 from flyball.core.clock import SimulatedClock
 from flyball.core.errors import ConflictError, InvalidInputError
@@ -17,19 +18,13 @@ from flyball.domain.data.tables import Entity, Table
 from flyball.domain.journal.service import Journal
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.score_jobs import TableRewrittenError, number_predictions
+from flyball.domain.serving.score_requests import OutputTakenError, ScoreRequest, ScoreResult, ScoreUnfinishedError
 from flyball.domain.serving.table_requests import TableRequests, TableUnfitError
-from flyball.domain.serving.table_scores import (
-    OutputTakenError,
-    ScoreRequest,
-    ScoreResult,
-    ScoreUnfinishedError,
-    TableScoreService,
-)
+from flyball.domain.serving.table_scores import TableScoreService
 from flyball.domain.serving.table_scoring import TableScorer
 from flyball.storage.blobs import LocalBlobStore
 from flyball.storage.db import Database
 from flyball.storage.tables import outputs
-from tests.domain.serving.conftest import START, FakeLookup, fixed, make_version
 
 CUSTOMER = Entity("customer_id")
 

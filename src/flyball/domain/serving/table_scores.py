@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import polars as pl
 
 from flyball.core.clock import Clock, monotonic_s
-from flyball.core.errors import ConflictError, InvalidInputError
+from flyball.core.errors import InvalidInputError
 from flyball.core.files import holding_lock
 from flyball.core.hashing import digest_bytes, shorten
 from flyball.core.ids import IdSource
@@ -20,20 +21,26 @@ from flyball.domain.journal.service import Journal
 from flyball.domain.serving import score_store as store
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.score_jobs import (
-    PART_ROWS,
     JobStatus,
     Part,
     ScoreJob,
     cut_parts,
     find_new_rows,
     number_predictions,
-    rejects_of,
+)
+from flyball.domain.serving.score_requests import (
+    OutputTakenError,
+    ScoreRequest,
+    ScoreResult,
+    check_output,
+    check_same,
+    make_result,
 )
 from flyball.domain.serving.score_store import PartResult
-from flyball.domain.serving.table_requests import OnViolation, TableRequests, Verdict
+from flyball.domain.serving.table_requests import TableRequests, Verdict
 from flyball.domain.serving.table_scoring import TableScorer, rejects_frame
 from flyball.storage.db import Database
-from flyball.storage.tables.outputs import OutputFormat, open_output
+from flyball.storage.tables.outputs import open_output
 
 OpenScorer = Callable[[LoadedVersion, TableRequests, bool], TableScorer]
 """Makes what scores rows: of a version, by its requests, with features at each row's own time or now."""
@@ -41,91 +48,6 @@ Listener = Callable[[int, int], None]
 """Told how many rows are done, of how many."""
 _OURS = ("prediction_id", "model_version", "prediction", "scores", "scored_at", "status", "reasons")
 _NUMBER = "__number"
-
-
-class ScoreRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What to score.
-
-    Attributes:
-        endpoint: Whose rules apply.
-        table: Whose rows are scored.
-        version: By which version, as the caller named it or as it is live.
-        is_pinned: Whether the caller named it.
-        on_violation: What becomes of a row that breaks an expectation.
-        out: The folder that the predictions go to.
-        format: What that folder is.
-        keep: The table's columns that stand beside each prediction; key, entity and time by default.
-        at_row_time: Whether stored features count as they were at each row's time.
-        all_rows: Whether all rows are scored, in place of what is there.
-        part_rows: How many rows are in memory at a time.
-    """
-
-    endpoint: str
-    table: Table
-    version: str
-    is_pinned: bool = False
-    on_violation: OnViolation = "refuse"
-    out: Path
-    format: OutputFormat = "parquet"
-    keep: tuple[str, ...] | None = None
-    at_row_time: bool = False
-    all_rows: bool = False
-    part_rows: int = PART_ROWS
-
-
-class ScoreResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a scoring did.
-
-    Attributes:
-        endpoint: The endpoint.
-        table: The table's name.
-        snapshot: The table as it was scored.
-        version: The version that answered.
-        out: The folder with the predictions.
-        rejects: The folder with the rejected rows.
-        rows: How many rows were looked at; with those that an earlier, killed run of the same job had done.
-        answered: How many of them have a prediction.
-        rejected: How many have none.
-        reasons: Why, with how many rows each.
-        taken_up: Whether a run that had stopped was brought to its end.
-        duration_s: How long this run took.
-        note: What the caller should know.
-    """
-
-    endpoint: str
-    table: str
-    snapshot: str
-    version: str
-    out: str
-    rejects: str
-    rows: int
-    answered: int
-    rejected: int
-    reasons: dict[str, int]
-    taken_up: bool = False
-    duration_s: float
-    note: str = ""
-
-
-class OutputTakenError(ConflictError):
-    """What is in the output folder is not from scoring this table by this endpoint here."""
-
-    code = "serving/output-taken"
-
-    def __init__(self, out: str, found: str) -> None:
-        super().__init__(f"{out!r} cannot take the predictions: {found}", hint="Name another folder with --out.")
-
-
-class ScoreUnfinishedError(ConflictError):
-    """A scoring into the folder was stopped, and the new request asks for something else than it did."""
-
-    code = "serving/score-unfinished"
-
-    def __init__(self, job: ScoreJob, difference: str) -> None:
-        super().__init__(
-            f"a scoring of {job.table!r} into {job.out!r} by {job.version} has not come to its end, and {difference}",
-            hint="Let it finish by the same command without that option, or begin anew with --all.",
-        )
 
 
 class TableScoreService:
@@ -188,7 +110,7 @@ class TableScoreService:
             note = (
                 f"a run that began with {job.version} was brought to its end; {request.version} scores what is new next"
             )
-        return _result(job, parts, taken_up=taken_up, duration_s=monotonic_s() - started_s, note=note)
+        return make_result(job, parts, taken_up=taken_up, duration_s=monotonic_s() - started_s, note=note)
 
     def find_job_of(self, prediction_id: str) -> ScoreJob | None:
         """Return the scoring that gave a prediction its id, or None."""
@@ -207,10 +129,10 @@ class TableScoreService:
         out = str(request.out)
         with self._db.read() as tx:
             last, complete = store.find_last_job(tx, out), store.find_last_complete(tx, out)
-        _check_output(request, last)
+        check_output(request, last)
         is_unfinished = last is not None and last.status is JobStatus.RUNNING
         if last is not None and is_unfinished and not request.all_rows:
-            _check_same(request, last)
+            check_same(request, last)
             return last, True
         before = None if request.all_rows else complete
         if before is not None and not request.out.exists():
@@ -221,9 +143,7 @@ class TableScoreService:
             return None, False
         job = self._describe(request, snapshot, ranges, known_after, before, last)
         # A table that does not fit is refused before anything is kept.
-        TableRequests(
-            self._load(job.version), _columns(self._data, snapshot), job.table, request.on_violation
-        )
+        TableRequests(self._load(job.version), _columns(self._data, snapshot), job.table, request.on_violation)
         self._begin(job, last if is_unfinished else None)
         return job, False
 
@@ -284,8 +204,7 @@ class TableScoreService:
             if stopped is not None:
                 store.put_job(tx, msgspec.structs.replace(stopped, status=JobStatus.REPLACED))
             store.put_job(tx, job)
-            data = {"job": job.id, "table": job.table, "snapshot": job.snapshot, "version": job.version}
-            data |= {"rows": job.rows, "out": job.out}
+            data = _describe(job) | {"rows": job.rows}
             self._journal.append(tx, "serving.score.started", f"endpoint/{job.endpoint}", data, actor="user")
 
     def _run(self, job: ScoreJob, request: ScoreRequest, listener: Listener) -> None:
@@ -338,9 +257,10 @@ class TableScoreService:
             parts = store.list_parts(tx, job.id)
             ended = msgspec.structs.replace(job, status=JobStatus.COMPLETE, ended_at=self._clock.now())
             store.put_job(tx, ended)
-            data = {"job": job.id, "table": job.table, "snapshot": job.snapshot, "version": job.version}
-            data |= {"answered": sum(part.answered for part in parts), "out": job.out}
-            data |= {"rejected": sum(part.rejected for part in parts)}
+            data = _describe(job) | {
+                "answered": sum(part.answered for part in parts),
+                "rejected": sum(part.rejected for part in parts),
+            }
             self._journal.append(tx, "serving.score.finished", f"endpoint/{job.endpoint}", data, actor="user")
         return parts
 
@@ -349,7 +269,19 @@ class TableScoreService:
             last = store.find_last_complete(tx, str(request.out))
         assert last is not None  # only then is there nothing new
         emptied = msgspec.structs.replace(last, parts=())
-        return _result(emptied, [], taken_up=False, duration_s=duration_s, note="nothing is new since the last time")
+        return make_result(
+            emptied, [], taken_up=False, duration_s=duration_s, note="nothing is new since the last time"
+        )
+
+
+def _describe(job: ScoreJob) -> dict[str, Any]:
+    return {
+        "job": job.id,
+        "table": job.table,
+        "snapshot": job.snapshot,
+        "version": job.version,
+        "out": job.out,
+    }
 
 
 def _read_part(
@@ -378,52 +310,3 @@ def _count_reasons(rejected: Sequence[Verdict]) -> dict[str, int]:
         for reason in dict.fromkeys(f"{found.column}: {found.rule}".lstrip(": ") for found in verdict.violations):
             counts[reason] = counts.get(reason, 0) + 1
     return counts
-
-
-def _check_output(request: ScoreRequest, last: ScoreJob | None) -> None:
-    out, rejects = request.out, rejects_of(request.out)
-    if out.exists() and not out.is_dir():
-        raise OutputTakenError(str(out), "it is a file, and a folder is needed")
-    if last is None:
-        for folder in (out, rejects):
-            if folder.is_dir() and any(folder.iterdir()):
-                raise OutputTakenError(str(out), f"{folder.name!r} holds something already that this home did not write")
-        return
-    if (last.endpoint, last.table) != (request.endpoint, request.table.required_name):
-        raise OutputTakenError(str(out), f"it holds predictions of {last.endpoint!r} for the table {last.table!r}")
-    if last.format != request.format:
-        raise OutputTakenError(str(out), f"it is a {last.format} folder, not {request.format}")
-
-
-def _check_same(request: ScoreRequest, job: ScoreJob) -> None:
-    if request.is_pinned and request.version != job.version:
-        raise ScoreUnfinishedError(job, f"{request.version} is asked for now")
-    if request.at_row_time != job.at_row_time:
-        raise ScoreUnfinishedError(job, "features at another time are asked for now")
-    if request.keep is not None and request.keep != job.keep:
-        raise ScoreUnfinishedError(job, "other columns are asked for now")
-
-
-def _result(
-    job: ScoreJob, parts: Sequence[PartResult], *, taken_up: bool, duration_s: float, note: str
-) -> ScoreResult:
-    reasons: dict[str, int] = {}
-    for part in parts:
-        for reason, count in part.reasons.items():
-            reasons[reason] = reasons.get(reason, 0) + count
-    answered, rejected = sum(part.answered for part in parts), sum(part.rejected for part in parts)
-    return ScoreResult(
-        endpoint=job.endpoint,
-        table=job.table,
-        snapshot=job.snapshot,
-        version=job.version,
-        out=job.out,
-        rejects=str(job.rejects),
-        rows=answered + rejected,
-        answered=answered,
-        rejected=rejected,
-        reasons=dict(sorted(reasons.items(), key=lambda pair: -pair[1])),
-        taken_up=taken_up,
-        duration_s=round(duration_s, 3),
-        note=note,
-    )

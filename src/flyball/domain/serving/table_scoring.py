@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -24,7 +24,6 @@ from flyball.domain.serving.table_requests import TableRequests, Verdict
 Array = np.ndarray[Any, Any]
 _CHUNK = 16_384
 _MOST_FAILURES = 100
-_KEY_MISSES = "__no_row"
 _log = logging.getLogger("flyball.serving")
 
 
@@ -145,7 +144,7 @@ class TableScorer:
         """Predict rows; where the model raises, halve them until only the rows that it raises for are left out."""
         try:
             values = np.asarray(predict_frame(self._loaded, fields), dtype=np.float64)
-        except Exception as error:  # noqa: BLE001 - the model's and the project's own code runs here
+        except Exception as error:
             if fields.height > 1:
                 half = fields.height // 2
                 left, failed = self._predict_some(fields.head(half), start)
@@ -223,6 +222,3 @@ def rejects_frame(rows: pl.DataFrame, rejected: Sequence[Verdict]) -> pl.DataFra
     )
     status = pl.Series("status", [verdict.status.value for verdict in rejected], dtype=pl.String)
     return rows[[verdict.row for verdict in rejected]].with_columns(status, reasons)
-
-
-Progress = Callable[[int, int], None]
