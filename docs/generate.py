@@ -31,7 +31,15 @@ PARTS = {
     "Pipelines": ["step", "pipeline", "candidate"],
     "Runs of a program's own": ["run", "log_metric", "log_artifact", "set_tag"],
     "Production": ["Endpoint", "metric", "not_worse_than_champion", "no_leaks", "latency", "shadow", "canary"],
-    "Monitors": ["drift", "prediction_drift", "performance", "prediction_mean", "quality", "service"],
+    "Monitors": [
+        "drift",
+        "prediction_drift",
+        "attribution_drift",
+        "performance",
+        "prediction_mean",
+        "quality",
+        "service",
+    ],
     "Triggers": ["every", "schedule", "new_data", "drifted", "degraded"],
 }
 

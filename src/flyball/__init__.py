@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flyball.domain.loop.triggers import every as every
     from flyball.domain.loop.triggers import new_data as new_data
     from flyball.domain.loop.triggers import schedule as schedule
+    from flyball.domain.monitoring.attributions import attribution_drift as attribution_drift
     from flyball.domain.monitoring.monitors import drift as drift
     from flyball.domain.monitoring.monitors import performance as performance
     from flyball.domain.monitoring.monitors import prediction_drift as prediction_drift
@@ -52,6 +53,7 @@ _HOMES = {
     "Entity": "domain.data.tables",
     "Table": "domain.data.tables",
     "TrainingSet": "domain.features.training_sets",
+    "attribution_drift": "domain.monitoring.attributions",
     "candidate": "domain.registry.candidates",
     "canary": "domain.serving.rollouts",
     "column": "domain.data.expectations",

@@ -40,6 +40,7 @@ from flyball.domain.tracking.service import TrackingService
 from flyball.engines.inline import InlineEngine
 from flyball.engines.local import LocalEngine
 from flyball.storage.online.opening import open_online_store
+from flyball.workspace.attributing import AttributionReader
 from flyball.workspace.deployed import PackageReader
 from flyball.workspace.home import Home
 from flyball.workspace.project import Project
@@ -203,6 +204,7 @@ class Workspace(Home):
             labels=LabelIngest(self.db, self.predictions, reader),
             deployed=self.packages,
             trainer=trainer,
+            attributed=AttributionReader(self.predictions, self.registry.open, self.runtimes).of,
         )
 
     def run_services(self) -> Mapping[type[Any], Any]:
@@ -217,7 +219,14 @@ class Workspace(Home):
             GatePlan: GatePlan.gather(
                 {endpoint.model: (endpoint.gates, endpoint.approval) for endpoint in project.endpoints.values()}
             ),
-            ProjectSource: ProjectSource(root=project.root, files=project.files, tables=project.tables),
+            ProjectSource: ProjectSource(
+                root=project.root,
+                files=project.files,
+                tables=project.tables,
+                attributed=frozenset(
+                    endpoint.model for endpoint in project.endpoints.values() if endpoint.watches_attributions
+                ),
+            ),
         }
 
     def run(

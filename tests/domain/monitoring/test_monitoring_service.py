@@ -15,7 +15,9 @@ from tests.domain.monitoring.traffic import draw_features, make_baseline, make_r
 
 from flyball.core.clock import SimulatedClock
 from flyball.core.errors import InvalidInputError
+from flyball.domain.data.profiles import Profile
 from flyball.domain.journal.service import Journal
+from flyball.domain.monitoring.attributions import Attributed, AttributionSource, attribution_drift
 from flyball.domain.monitoring.courier import ALERT_RAISED, ALERT_RESOLVED, Courier
 from flyball.domain.monitoring.distributions import Baseline
 from flyball.domain.monitoring.findings import Finding
@@ -379,3 +381,27 @@ def test_the_last_of_one_instant_are_the_last_answered_not_the_highest(home: Hom
     [found] = home.evaluate(prediction_mean(last=10, off_by=0.01), at=START + HOUR)
     last = [record.prediction for record in records[-10:] if record.prediction is not None]
     assert found.message.count(f"{np.mean(last):.4g}") == 1
+
+
+def test_attributions_that_move_are_found_and_named(home: Home) -> None:
+    def attributed(shift: float) -> AttributionSource:
+        def read(*, version: str, since: datetime, until: datetime) -> Attributed | None:
+            assert (version, until - since) == ("credit-risk/1", DAY)
+            rows = pl.DataFrame({"income": home.random.normal(shift, 1, 500), "age": home.random.normal(0, 1, 500)})
+            return Attributed(reference=reference, rows=rows)
+
+        return read
+
+    before = pl.DataFrame({"income": home.random.normal(0, 1, 1000), "age": home.random.normal(0, 1, 1000)})
+    reference = Profile.of(before)
+    [waiting] = [home.evaluate(attribution_drift(), at=START + HOUR)]
+    assert waiting == [], "nobody gives attributions"
+    [calm] = home.evaluate(attribution_drift(), at=START + HOUR, attributed=attributed(0.0))
+    assert (calm.state, set(calm.scores)) == ("ok", {"income", "age"})
+    [found] = home.evaluate(attribution_drift(), at=START + 3 * HOUR, attributed=attributed(1.5))
+    assert (found.state, found.worst, found.family) == ("firing", "income", "drift")
+    assert found.message.startswith("the attribution of income has an index of")
+    [of_age] = home.evaluate(attribution_drift(["age"]), at=START + 5 * HOUR, attributed=attributed(1.5))
+    assert of_age.state == "ok"
+    [unknown] = home.evaluate(attribution_drift(), at=START + 7 * HOUR, attributed=lambda **_: None)
+    assert (unknown.state, "cannot be explained" in unknown.message) == ("not-enough-data", True)

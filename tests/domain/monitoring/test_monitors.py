@@ -10,6 +10,7 @@ import pytest
 from flyball.core.encoding import to_json
 from flyball.core.errors import FlyballError
 from flyball.domain.data.tables import Table
+from flyball.domain.monitoring.attributions import attribution_drift
 from flyball.domain.monitoring.monitors import (
     check_names,
     describe,
@@ -32,6 +33,9 @@ from flyball.domain.monitoring.monitors import (
         (lambda: drift(window="5m"), "drift(window='5m') must be at least 1h"),
         (lambda: drift(min_rows=0), "drift(min_rows=0) must be a whole number of at least 1"),
         (lambda: drift(min_rows=True), "must be a whole number"),
+        (lambda: attribution_drift(columns="income"), "must be a list of names"),
+        (lambda: attribution_drift([]), "watches no column"),
+        (lambda: attribution_drift(window="5m"), "must be at least 1h"),
         (lambda: prediction_drift(threshold="high"), "must be a number"),
         (lambda: performance("acu", at_least=0.5), "did you mean 'auc'"),
         (lambda: performance("auc"), "performance('auc') needs at_least="),

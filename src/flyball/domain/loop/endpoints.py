@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.loop.triggers import Trigger
-from flyball.domain.monitoring.monitors import Monitor, check_names
+from flyball.domain.monitoring.monitors import AttributionDrift, Monitor, check_names
 from flyball.domain.pipelines.steps import Pipeline
 from flyball.domain.registry.gates import Gate
 from flyball.domain.serving.rollouts import Stage, check_stages
@@ -63,6 +63,11 @@ class Endpoint:
     def label(self) -> "ColumnRef | None":
         """The label that the endpoint's first performance monitor compares with, if there is one."""
         return next((found for monitor in self.monitors if (found := getattr(monitor, "labels", None))), None)
+
+    @property
+    def watches_attributions(self) -> bool:
+        """Whether a monitor watches what each feature adds to predictions."""
+        return any(isinstance(monitor, AttributionDrift) for monitor in self.monitors)
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name or self.model!r})"

@@ -14,6 +14,7 @@ from flyball.domain.loop.labelling import LabelIngest
 from flyball.domain.loop.retraining import Retrainer
 from flyball.domain.loop.review import PromotionReview
 from flyball.domain.loop.training import Trainer
+from flyball.domain.monitoring.attributions import AttributionSource
 from flyball.domain.monitoring.distributions import Baseline
 from flyball.domain.monitoring.service import MonitoringService
 from flyball.domain.predictions.service import PredictionService
@@ -54,6 +55,7 @@ class LoopService:
         labels: Takes labels from tables.
         deployed: Reads packages.
         trainer: Runs retrainings; stopped with the loop.
+        attributed: Gives what features added to an endpoint's predictions.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class LoopService:
         labels: LabelIngest,
         deployed: Deployed,
         trainer: Trainer,
+        attributed: Callable[[str], AttributionSource],
     ) -> None:
         self.trainer = trainer
         self.deployer = deployer
@@ -86,6 +89,7 @@ class LoopService:
         self._retrainer = retrainer
         self._labels = labels
         self._deployed = deployed
+        self._attributed = attributed
 
     def tick(self) -> None:
         """Do whatever the present asks for.
@@ -145,6 +149,7 @@ class LoopService:
                 endpoint.monitors,
                 self._deployed.baseline(champion.ref),
                 labelled=_Labelled(self._predictions, name),
+                attributed=self._attributed(name),
             )
 
 

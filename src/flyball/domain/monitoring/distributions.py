@@ -85,15 +85,18 @@ def compare_inputs(
     baseline: Baseline, counts: Counts | None, columns: Sequence[str] | None = None
 ) -> dict[str, ColumnChange]:
     """Return how far each input has moved; of all columns, or of those named that the profile has."""
-    return _compare(baseline.profile.features, counts, columns)
+    return compare_counts(baseline.profile.features, counts, columns)
 
 
 def compare_outputs(baseline: Baseline, counts: Counts | None) -> dict[str, ColumnChange]:
     """Return how far the prediction has moved, under the name ``prediction``."""
-    return _compare(baseline.profile.predictions, counts, None)
+    return compare_counts(baseline.profile.predictions, counts, None)
 
 
-def _compare(profile: Profile, counts: Counts | None, columns: Sequence[str] | None) -> dict[str, ColumnChange]:
+def compare_counts(
+    profile: Profile, counts: Counts | None, columns: Sequence[str] | None = None
+) -> dict[str, ColumnChange]:
+    """Return how far columns have moved from a profile; of all columns, or of those named that the profile has."""
     if counts is None:
         return {}
     names = profile.columns if columns is None else [name for name in columns if name in profile.columns]

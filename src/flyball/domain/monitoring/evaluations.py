@@ -11,6 +11,7 @@ from flyball.domain.monitoring.findings import Finding
 from flyball.domain.monitoring.latencies import find_quantile_us
 from flyball.domain.monitoring.metrics import METRICS
 from flyball.domain.monitoring.monitors import (
+    AttributionDrift,
     Drift,
     Monitor,
     Performance,
@@ -58,7 +59,9 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True):
         return self.value / self.limit if self.limit else (float("inf") if self.value > 0 else 0.0)
 
 
-def evaluate_drift(monitor: Drift | PredictionDrift, changes: Mapping[str, ColumnChange], moment: Moment) -> Finding:
+def evaluate_drift(
+    monitor: Drift | PredictionDrift | AttributionDrift, changes: Mapping[str, ColumnChange], moment: Moment
+) -> Finding:
     """Compare each column's window with its training profile by the population stability index.
 
     A column's limit is the declared one, or what chance alone could give if that is more: then the window is too
@@ -69,11 +72,12 @@ def evaluate_drift(monitor: Drift | PredictionDrift, changes: Mapping[str, Colum
     if not judged:
         return _undecided(monitor, moment, rows, f"{rows} rows so far, {monitor.min_rows} are needed to judge")
     rate = FALSE_ALARM_RATE / len(judged)
-    parts = [_judge_drift(name, change, monitor.threshold, rate) for name, change in judged.items()]
+    what = "the attribution of " if isinstance(monitor, AttributionDrift) else ""
+    parts = [_judge_drift(name, change, monitor.threshold, rate, what) for name, change in judged.items()]
     return _decide(monitor, moment, rows, parts)
 
 
-def _judge_drift(name: str, change: ColumnChange, threshold: float | None, rate: float) -> _Part:
+def _judge_drift(name: str, change: ColumnChange, threshold: float | None, rate: float, what: str) -> _Part:
     before, now = pool_sparse(change.expected, change.observed)
     psi = compute_psi(before, now)
     limit = max(threshold or CONVENTIONAL_LIMIT, chance_limit(len(before), sum(before), sum(now), rate))
@@ -81,8 +85,13 @@ def _judge_drift(name: str, change: ColumnChange, threshold: float | None, rate:
         name=name,
         value=psi,
         limit=limit,
-        message=f"{name} has an index of {psi:.2f} against a limit of {limit:.2f} ({change.describe()})",
+        message=f"{what}{name} has an index of {psi:.2f} against a limit of {limit:.2f} ({change.describe()})",
     )
+
+
+def evaluate_no_attributions(monitor: AttributionDrift, moment: Moment) -> Finding:
+    """Say that a version's predictions cannot be explained, so that nothing is known."""
+    return _undecided(monitor, moment, 0, f"predictions of {moment.version} cannot be explained")
 
 
 def evaluate_performance(monitor: Performance, estimate: Estimate, moment: Moment) -> Finding:

@@ -31,6 +31,7 @@ _STEPS_PER_WINDOW = 24
 Family = Literal["drift", "performance", "quality", "service"]
 _FAMILIES: dict[str, Family] = {
     "drift": "drift",
+    "attribution_drift": "drift",
     "prediction_drift": "drift",
     "prediction_mean": "drift",
     "performance": "performance",
@@ -82,6 +83,14 @@ class Drift(_Windowed, frozen=True, kw_only=True, tag="drift"):
     min_rows: int
 
 
+class AttributionDrift(_Windowed, frozen=True, kw_only=True, tag="attribution_drift"):
+    """Features no longer add to predictions what they did in training. See `attributions.attribution_drift`."""
+
+    columns: tuple[str, ...] | None
+    threshold: float | None
+    min_rows: int
+
+
 class PredictionDrift(_Windowed, frozen=True, kw_only=True, tag="prediction_drift"):
     """The predictions no longer come as they did in training. See `prediction_drift`."""
 
@@ -124,7 +133,7 @@ class Service(_Windowed, frozen=True, kw_only=True, tag="service"):
     min_requests: int
 
 
-Monitor = Drift | PredictionDrift | Performance | PredictionMean | Quality | Service
+Monitor = Drift | AttributionDrift | PredictionDrift | Performance | PredictionMean | Quality | Service
 
 
 def drift(

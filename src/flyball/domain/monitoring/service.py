@@ -14,6 +14,7 @@ from flyball.core.encoding import to_json
 from flyball.domain.journal.service import Journal
 from flyball.domain.monitoring import store
 from flyball.domain.monitoring.alerts import Alert, Change, advance_alert
+from flyball.domain.monitoring.attributions import AttributionSource, compare_attributions
 from flyball.domain.monitoring.courier import ALERT_RAISED, ALERT_RESOLVED
 from flyball.domain.monitoring.distributions import (
     Baseline,
@@ -25,6 +26,7 @@ from flyball.domain.monitoring.distributions import (
 from flyball.domain.monitoring.evaluations import (
     Moment,
     evaluate_drift,
+    evaluate_no_attributions,
     evaluate_performance,
     evaluate_prediction_mean,
     evaluate_quality,
@@ -35,6 +37,7 @@ from flyball.domain.monitoring.guards import VariantCounts
 from flyball.domain.monitoring.label_sources import LabelSource
 from flyball.domain.monitoring.monitors import (
     MOST_RECENT,
+    AttributionDrift,
     Drift,
     Monitor,
     Performance,
@@ -150,6 +153,7 @@ class MonitoringService:
         *,
         at: datetime | None = None,
         labelled: LabelSource | None = None,
+        attributed: AttributionSource | None = None,
     ) -> list[Finding]:
         """Evaluate the monitors that are due; keep what they find, and raise or resolve their alerts.
 
@@ -162,6 +166,7 @@ class MonitoringService:
             baseline: The live version and its profile: after a promotion the new one's.
             at: The present; the clock's by default.
             labelled: Gives labelled predictions; without it performance monitors wait.
+            attributed: Gives attributions of predictions; without it monitors of attributions wait.
 
         Returns:
             What was found now, in the order of ``monitors``; nothing for those not due.
@@ -177,6 +182,7 @@ class MonitoringService:
                 monitor
                 for monitor in monitors
                 if (labelled is not None or not isinstance(monitor, Performance))
+                and (attributed is not None or not isinstance(monitor, AttributionDrift))
                 and _is_due(tx, endpoint, baseline.version, monitor, marks.get(monitor.name), at)
             ]
             if not due:
@@ -184,9 +190,9 @@ class MonitoringService:
             seen = store.last_recent(tx)
             windows = _Windows(tx, endpoint)
             counted = [_evaluate(windows, monitor, baseline, at) for monitor in due]
-        # Labels are read outside the transaction: they come from another room, which opens its own.
+        # Labels and attributions are read outside the transaction: they come from other rooms, which open their own.
         findings = [
-            found or _evaluate_labels(monitor, baseline, at, labelled)
+            found or _evaluate_outside(monitor, baseline, at, labelled, attributed)
             for monitor, found in zip(due, counted, strict=True)
         ]
         self._keep(endpoint, due, findings, store.Mark(to_us(at), seen))
@@ -329,8 +335,8 @@ def _is_due(
 
 
 def _evaluate(windows: _Windows, monitor: Monitor, baseline: Baseline, at: datetime) -> Finding | None:
-    """Evaluate all but performance, for which None is returned."""
-    if isinstance(monitor, Performance):
+    """Evaluate what counts can tell; None for labels and attributions."""
+    if isinstance(monitor, Performance | AttributionDrift):
         return None
     if isinstance(monitor, PredictionMean):
         newest = store.list_recent(windows.tx, windows.endpoint, baseline.version, monitor.last)
@@ -353,10 +359,23 @@ def _evaluate(windows: _Windows, monitor: Monitor, baseline: Baseline, at: datet
     return evaluate_drift(monitor, changes, moment)
 
 
-def _evaluate_labels(monitor: Monitor, baseline: Baseline, at: datetime, labelled: LabelSource | None) -> Finding:
-    assert isinstance(monitor, Performance) and labelled is not None  # the others are evaluated already
+def _evaluate_outside(
+    monitor: Monitor,
+    baseline: Baseline,
+    at: datetime,
+    labelled: LabelSource | None,
+    attributed: AttributionSource | None,
+) -> Finding:
+    assert isinstance(monitor, Performance | AttributionDrift)  # the others are evaluated already
     since = at - monitor.window
+    moment = Moment(version=baseline.version, at=at, since=since)
+    if isinstance(monitor, AttributionDrift):
+        assert attributed is not None  # else it is not due
+        found = attributed(version=baseline.version, since=since, until=at)
+        if found is None:
+            return evaluate_no_attributions(monitor, moment)
+        return evaluate_drift(monitor, compare_attributions(found, monitor.columns), moment)
+    assert labelled is not None  # else it is not due
     rows = labelled(version=baseline.version, known_since=since, as_of=at)
     labels, predictions = read_labelled(baseline, rows)
-    estimate = compute_metric(monitor.metric, labels, predictions)
-    return evaluate_performance(monitor, estimate, Moment(version=baseline.version, at=at, since=since))
+    return evaluate_performance(monitor, compute_metric(monitor.metric, labels, predictions), moment)

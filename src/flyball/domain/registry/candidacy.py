@@ -99,6 +99,7 @@ class Candidacy:
             features=_feature_plan(data, signature),
             rules=rules,
             source=self._source,
+            with_attributions=self._name in self._source.attributed,
             card=CardFacts(
                 description=self._description,
                 rows=len(data),

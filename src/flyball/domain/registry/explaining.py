@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from flyball.core.errors import FlyballError
+from flyball.domain.registry.reference import SAMPLE_ROWS, sample_rows
 from flyball.domain.registry.runtimes import Predictor, Runtime
 from flyball.domain.registry.signatures import Signature
 
@@ -36,6 +36,7 @@ _PROOF_ROWS = 100
 # Boosters add up in single precision; two sums of a thousand terms differ by about this much.
 _PROOF_TOLERANCE = 1e-4
 _CHUNK_ROWS = 50_000
+_SAMPLED_ROWS = 300
 _log = logging.getLogger("flyball.explaining")
 
 
@@ -287,13 +288,19 @@ class SampledExplainer:
         return pl.DataFrame(columns)
 
 
-def profile_attributions(explainer: Explainer, frame: "pl.DataFrame", names: Sequence[str]) -> "pl.DataFrame | None":
-    """Return one column of attributions for each feature; None where the model cannot be explained."""
+def attribute_rows(explainer: Explainer, frame: "pl.DataFrame", names: Sequence[str]) -> "pl.DataFrame":
+    """Return one column of attributions for each feature, of some rows spread over a frame.
+
+    Args:
+        explainer: Explains the rows.
+        frame: At least the signature's features.
+        names: The signature's features, in order.
+
+    Raises:
+        PredictionFailedError: The model refuses the rows.
+    """
     import polars as pl
 
-    try:
-        found = explainer.explain(frame)
-    except FlyballError:
-        _log.warning("the attributions of the reference rows cannot be computed", exc_info=True)
-        return None
+    some = sample_rows(frame, _SAMPLED_ROWS if explainer.method == SAMPLED else SAMPLE_ROWS)
+    found = explainer.explain(some)
     return pl.DataFrame({name: found.values[:, number] for number, name in enumerate(names)})

@@ -8,10 +8,11 @@ import msgspec
 from flyball.core.encoding import from_json
 from flyball.core.errors import BackendError, NotFoundError
 from flyball.core.hashing import digest_file, shorten
+from flyball.domain.data.profiles import Profile
 from flyball.domain.data.rules import Rule, decode_rules
 from flyball.domain.data.schemas import Schema
 from flyball.domain.features.labels import LabelRule
-from flyball.domain.registry.explaining import Explainer, open_explainer
+from flyball.domain.registry.explaining import Explainer, attribute_rows, open_explainer
 from flyball.domain.registry.reference import ReferenceProfile
 from flyball.domain.registry.runtimes import ONNX, Predictor, Runtimes
 from flyball.domain.registry.signatures import Signature
@@ -182,6 +183,14 @@ class Package:
         if self.manifest.onnx.is_proven and self.manifest.runtime != ONNX and runtimes.is_installed(ONNX):
             return runtimes.get(ONNX).predictor(self.path / ONNX_FOLDER, self.signature)
         return runtimes.get(self.manifest.runtime).predictor(self.path / MODEL, self.signature)
+
+    def profile_attributions(self, explainer: Explainer) -> Profile:
+        """Return the distributions of attributions on the reference sample, kept or computed now."""
+        kept = self.profile.attributions
+        if kept is not None:
+            return kept
+        names = self.signature.features.names
+        return Profile.of(attribute_rows(explainer, self.reference(), names), names)
 
     def load_explainer(self, runtimes: Runtimes, predictor: Predictor) -> Explainer:
         """Return what tells which feature added what to the predictions of a predictor of this package."""

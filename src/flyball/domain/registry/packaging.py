@@ -21,6 +21,7 @@ from flyball.domain.data.profiles import Profile
 from flyball.domain.data.rules import Rule, encode_rules
 from flyball.domain.registry import packages as files
 from flyball.domain.registry.cards import CardFacts, write_card, write_mlmodel
+from flyball.domain.registry.explaining import attribute_rows, open_explainer
 from flyball.domain.registry.packages import FeaturePlan, Manifest, OnnxState, Package, list_files, open_package
 from flyball.domain.registry.projects import ProjectSource
 from flyball.domain.registry.reference import ReferenceProfile, prediction_frame, sample_rows
@@ -55,6 +56,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
         rules: What must hold of a request.
         source: The project's code.
         card: What the model card tells.
+        with_attributions: Whether the profile shall tell what each feature added to predictions.
     """
 
     model_name: str
@@ -66,6 +68,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...]
     source: ProjectSource
     card: CardFacts
+    with_attributions: bool = False
 
 
 def build_package(root: Path, contents: Contents, runtimes: Runtimes) -> Package:
@@ -127,6 +130,11 @@ def _fill(folder: Path, contents: Contents, runtimes: Runtimes) -> Manifest:
         reference.with_columns(pl.col(name).cast(pl.String) for name in signature.categories).write_ipc(buffer)
         (folder / files.REFERENCE).write_bytes(buffer.getvalue())
     profile = _profile(contents, predictor)
+    if contents.with_attributions:
+        explainer = open_explainer(runtimes.get(runtime), folder / files.MODEL, signature, reference, predictor)
+        names = signature.features.names
+        attributions = Profile.of(attribute_rows(explainer, reference, names), names)
+        profile = msgspec.structs.replace(profile, attributions=attributions)
     versions = installed_distributions()
     pins = "".join(f"{name}=={version}\n" for name, version in sorted(versions.items()))
     card = write_card(contents.model_name, kind, signature, contents.features, contents.rules, contents.card)

@@ -18,12 +18,14 @@ class ProjectSource(msgspec.Struct, frozen=True, kw_only=True):
         files: The bytes of ``project.py`` and of every module of the folder that it imports, by relative path.
         module: The name under which the project file is loaded.
         tables: The tables that the project declares, by name; their expectations travel with the model.
+        attributed: The models of which it is watched what each feature adds to their predictions.
     """
 
     root: Path
     files: Mapping[str, bytes]
     module: str = "project"
     tables: Mapping[str, Table] = {}
+    attributed: frozenset[str] = frozenset()
 
     def expectations_of(self, table: str) -> tuple[Rule, ...]:
         """Return what a table must hold.

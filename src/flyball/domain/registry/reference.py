@@ -26,12 +26,14 @@ class ReferenceProfile(msgspec.Struct, frozen=True, kw_only=True):
             pipeline evaluated it on such, else on the training rows.
         label: Of the label in the training rows.
         is_held_out: Whether ``predictions`` is of rows that the model was not trained on.
+        attributions: Of what each feature added to the predictions of the reference sample, where they are watched.
     """
 
     features: Profile
     predictions: Profile
     label: Profile
     is_held_out: bool = False
+    attributions: Profile | None = None
 
 
 def sample_rows(frame: "pl.DataFrame", rows: int = SAMPLE_ROWS) -> "pl.DataFrame":
