@@ -101,6 +101,7 @@ class Workspace(Home):
             self.data,
             online,
             self.project_dir,
+            locks=self.home / "locks",
             is_fallback_null=settings.online_fallback == "null",
         )
 

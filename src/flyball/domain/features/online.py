@@ -3,14 +3,16 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
 from flyball.core.durations import from_us, to_us
 from flyball.core.errors import BackendUnavailableError, ConflictError
-from flyball.domain.data.schemas import Schema
+from flyball.domain.data.schemas import Schema, polars_dtype
 from flyball.domain.features import store
+from flyball.domain.features.rows import Layout, Values
+from flyball.domain.features.rows import encode_rows as encode_rows
 from flyball.domain.features.training_sets import ViewRef
 from flyball.storage.db import Database
 from flyball.storage.online.port import OnlineRow, OnlineStore
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
 Outcome = Literal["found", "unknown", "outdated", "unavailable"]
 """What became of looking up one entity; ``outdated`` is older than the view's ttl, or not known yet."""
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(dict[str, Any])
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -70,21 +70,86 @@ class NotMaterialisedError(ConflictError):
         )
 
 
+class Looked(NamedTuple):
+    """What became of looking up one entity.
+
+    Attributes:
+        outcome: Whether there are values that count.
+        event_time_us: When the values held; 0 where there is no row.
+        values: In the order of the view's columns; None unless they count.
+    """
+
+    outcome: Outcome
+    event_time_us: int
+    values: Values | None
+
+
+_UNKNOWN, _UNAVAILABLE = Looked("unknown", 0, None), Looked("unavailable", 0, None)
+
+
 class OnlineReader:
     """Completes live requests. Safe to call from several threads.
 
     Args:
         db: Where the columns of each view are kept.
         online: Where the rows are.
-        is_fallback_null: Whether `complete` goes on without features while the store does not answer.
+        is_fallback_null: Whether requests go on without features while the store does not answer.
     """
 
     def __init__(self, db: Database, online: OnlineStore, *, is_fallback_null: bool = False) -> None:
         self._db = db
         self._online = online
         self._is_fallback_null = is_fallback_null
-        self._columns: dict[str, Schema] = {}
+        self._layouts: dict[str, Layout] = {}
         self._counts: Counter[tuple[str, Outcome]] = Counter()
+
+    def look_up(
+        self,
+        view: str,
+        version: str,
+        ttl: timedelta | None,
+        keys: Sequence[Sequence[Any]],
+        at: datetime | Sequence[datetime],
+    ) -> list[Looked]:
+        """Return what the online store says about entities, in their order.
+
+        Args:
+            view: The view's name.
+            version: Its version.
+            ttl: A row counts until this long after its time, inclusive; None for ever.
+            keys: One tuple an entity, in the order of the view's keys; a number may be given as text.
+            at: A row counts only if it was known by then; one instant for all, or one for each entity.
+
+        Raises:
+            BackendUnavailableError: The store did not answer, and nothing says to go on without it.
+        """
+        name = view_key(view, version)
+        layout = self._layouts.get(name) or self._find_layout(name)
+        if layout is None:
+            self._counts[view, "unknown"] += len(keys)
+            return [_UNKNOWN] * len(keys)
+        asked = [layout.encode_key(key) for key in keys]
+        try:
+            rows = self._online.read(name, [key for key in asked if key is not None])
+        except BackendUnavailableError:
+            self._counts[view, "unavailable"] += len(keys)
+            if not self._is_fallback_null:
+                raise
+            return [_UNAVAILABLE] * len(keys)
+        if None in asked:
+            found = iter(rows)
+            rows = [None if key is None else next(found) for key in asked]
+        if any(row is not None and not layout.knows(row.payload) for row in rows):
+            layout = self._find_layout(name) or layout  # the columns have changed since
+        ttl_us = None if ttl is None else ttl // _MICROSECOND
+        if isinstance(at, datetime):
+            at_us = to_us(at)
+            looked = [_look(layout, row, at_us, ttl_us) for row in rows]
+        else:
+            looked = [_look(layout, row, to_us(instant), ttl_us) for row, instant in zip(rows, at, strict=True)]
+        for outcome, _, _ in looked:
+            self._counts[view, outcome] += 1
+        return looked
 
     def read(
         self,
@@ -94,43 +159,29 @@ class OnlineReader:
         keys: Sequence[Sequence[Any]],
         at: datetime | Sequence[datetime],
     ) -> list[OnlineFeatures | None]:
-        """Return the newest row of each entity that counts at an instant.
-
-        Args:
-            view: The view's name.
-            version: Its version.
-            ttl: A row counts until this long after its time, inclusive; None for ever.
-            keys: One tuple an entity, in the order of the view's keys.
-            at: A row counts only if it was known by then; one instant for all, or one for each entity.
+        """Return the newest row of each entity that counts at an instant; arguments as in `look_up`.
 
         Returns:
             One entry per entity, in the order of ``keys``; None for an unknown one and where the row is too old, or
             newer than ``at`` (the store keeps only the newest; ask `FeatureService.history` about the past).
 
         Raises:
-            BackendUnavailableError: The store did not answer.
+            BackendUnavailableError: The store did not answer, and nothing says to go on without it.
         """
-        at_us = [to_us(at)] * len(keys) if isinstance(at, datetime) else [to_us(instant) for instant in at]
-        ttl_us = None if ttl is None else ttl // _MICROSECOND
-        try:
-            rows = self._online.read(view_key(view, version), [encode_key(key) for key in keys])
-        except BackendUnavailableError:
-            self._counts[view, "unavailable"] += len(keys)
-            raise
-        found: list[OnlineFeatures | None] = []
-        for row, instant_us in zip(rows, at_us, strict=True):
-            if row is None:
-                self._counts[view, "unknown"] += 1
-                found.append(None)
-            elif not _holds(row, instant_us, ttl_us):
-                self._counts[view, "outdated"] += 1
-                found.append(None)
-            else:
-                self._counts[view, "found"] += 1
-                values = _decoder.decode(row.payload)
-                event_time = from_us(row.event_time_us)
-                found.append(OnlineFeatures(view=view, version=version, event_time=event_time, values=values))
-        return found
+        looked = self.look_up(view, version, ttl, keys, at)
+        layout = self._layouts.get(view_key(view, version))
+        names = layout.columns.names if layout else []
+        return [
+            OnlineFeatures(
+                view=view,
+                version=version,
+                event_time=from_us(time_us),
+                values=dict(zip(names, values or (), strict=True)),
+            )
+            if outcome == "found"
+            else None
+            for outcome, time_us, values in looked
+        ]
 
     def complete(
         self,
@@ -156,22 +207,22 @@ class OnlineReader:
         missing: dict[str, int] = {}
         unavailable: dict[str, int] = {}
         for name, version, ttl, keys in views:
+            looked = self.look_up(name, version, ttl, [[request.get(key) for key in keys] for request in requests], at)
             columns = self.columns(name, version)
-            asked = [[request.get(key) for key in keys] for request in requests]
-            try:
-                found = self.read(name, version, ttl, asked, at)
-            except BackendUnavailableError:
-                if not self._is_fallback_null:
-                    raise
-                found = [None] * len(asked)
-                unavailable[name] = len(asked)
-            for request_number, features in enumerate(found):
-                if features is None:
-                    missing[name] = missing.get(name, 0) + 1
+            nothing = (None,) * len(columns.fields)
+            rows: list[Values] = []
+            for request_number, (outcome, time_us, values) in enumerate(looked):
+                if values is not None:
+                    event_times[request_number][name] = from_us(time_us)
+                    rows.append(values)
                 else:
-                    event_times[request_number][name] = features.event_time
-            values = [features.values if features else {} for features in found]
-            series.extend(columns.frame(values).get_columns())
+                    counted = unavailable if outcome == "unavailable" else missing
+                    counted[name] = counted.get(name, 0) + 1
+                    rows.append(nothing)
+            series.extend(
+                pl.Series(field.name, [row[place] for row in rows], dtype=polars_dtype(field.dtype))
+                for place, field in enumerate(columns.fields)
+            )
         frame = pl.DataFrame(series) if series else pl.DataFrame(height=len(requests))
         return Completed(frame=frame, event_times=event_times, missing=missing, unavailable=unavailable)
 
@@ -186,14 +237,26 @@ class OnlineReader:
         Raises:
             NotMaterialisedError: It was never written to the online store.
         """
+        return self.layout(view, version).columns
+
+    def layout(self, view: str, version: str) -> Layout:
+        """Return the columns and keys of a view's version.
+
+        Raises:
+            NotMaterialisedError: It was never written to the online store.
+        """
         key = view_key(view, version)
-        if key not in self._columns:
-            with self._db.read() as tx:
-                found = store.find_columns(tx, key)
-            if found is None:
-                raise NotMaterialisedError(view, version)
-            self._columns[key] = found
-        return self._columns[key]
+        found = self._layouts.get(key) or self._find_layout(key)
+        if found is None:
+            raise NotMaterialisedError(view, version)
+        return found
+
+    def _find_layout(self, key: str) -> Layout | None:
+        with self._db.read() as tx:
+            found = store.find_layout(tx, key)
+        if found is not None:
+            self._layouts[key] = found
+        return found
 
 
 def view_key(view: str, version: str) -> str:
@@ -201,26 +264,9 @@ def view_key(view: str, version: str) -> str:
     return f"{view}@{version}"
 
 
-def encode_key(key: Sequence[Any]) -> bytes:
-    """Return an entity's keys as bytes; equal values give equal bytes: 1 is 1.0, but not ``"1"``."""
-    return _encoder.encode([int(part) if isinstance(part, float) and part.is_integer() else part for part in key])
-
-
-def encode_rows(frame: "pl.DataFrame", keys: Sequence[str], time: str, usable: str, columns: Schema) -> list[OnlineRow]:
-    """Return the rows of a frame as the online store keeps them."""
-    import polars as pl
-
-    names = columns.names
-    times = frame.select(pl.col(time).to_physical().alias("time"), pl.col(usable).to_physical().alias("usable"))
-    return [
-        OnlineRow(encode_key(key), event_time_us, known_us, _encoder.encode(dict(zip(names, values, strict=True))))
-        for key, (event_time_us, known_us), values in zip(
-            frame.select(keys).iter_rows(), times.iter_rows(), frame.select(names).iter_rows(), strict=True
-        )
-    ]
-
-
-def _holds(row: OnlineRow, at_us: int, ttl_us: int | None) -> bool:
-    if row.known_us > at_us or row.event_time_us > at_us:
-        return False
-    return ttl_us is None or at_us - row.event_time_us <= ttl_us
+def _look(layout: Layout, row: OnlineRow | None, at_us: int, ttl_us: int | None) -> Looked:
+    if row is None or row.known_us > at_us or not layout.knows(row.payload):
+        return _UNKNOWN
+    time_us = row.event_time_us
+    holds = time_us <= at_us and (ttl_us is None or at_us - time_us <= ttl_us)
+    return Looked("found", time_us, layout.read(row.payload)) if holds else Looked("outdated", time_us, None)

@@ -10,20 +10,17 @@ import msgspec
 import polars as pl
 
 from flyball.core.clock import Clock
-from flyball.core.durations import format_instant
 from flyball.core.hashing import digest_value, shorten
 from flyball.domain.data.code import code_digest
 from flyball.domain.data.rules import encode_rules
 from flyball.domain.data.service import DataService
 from flyball.domain.data.snapshots import Snapshot
-from flyball.domain.features import store
 from flyball.domain.features.assembling import assemble
-from flyball.domain.features.histories import ViewHistory, compute_history
+from flyball.domain.features.histories import compute_history
 from flyball.domain.features.leaks import find_table_leaks
-from flyball.domain.features.online import Completed, OnlineFeatures, OnlineReader, encode_rows, view_key
+from flyball.domain.features.materialising import Computed, Materialisation, Materialiser
+from flyball.domain.features.online import Completed, OnlineFeatures, OnlineReader, Outcome, view_key
 from flyball.domain.features.plans import TrainingSetPlan
-from flyball.domain.features.point_in_time import USABLE
-from flyball.domain.features.store import MaterialisationState
 from flyball.domain.features.training_sets import TrainingLineage, TrainingSet, ViewRef
 from flyball.domain.features.views import FeatureView, RequestFeatures
 from flyball.domain.journal.service import Journal
@@ -32,34 +29,6 @@ from flyball.storage.online.port import OnlineStore
 
 # Versions of a view whose histories stay in memory: the project's, and those of models still served.
 _KEPT_VERSIONS = 3
-
-
-class Materialisation(msgspec.Struct, frozen=True, kw_only=True):
-    """What `FeatureService.materialise` did.
-
-    Attributes:
-        view: The view's name.
-        version: Its version.
-        as_of: Every row that was known by then is in the online store.
-        written: How many entities now have another row, or none.
-        reason: Why rows were looked at: ``first`` (the version is new), ``source`` (the table's content changed),
-            ``time`` (rows became known), or empty when there was nothing to do.
-    """
-
-    view: str
-    version: str
-    as_of: datetime
-    written: int
-    reason: str
-
-
-class _Computed(msgspec.Struct):
-    """A view's history in memory, and what it was computed from."""
-
-    fingerprint: str
-    source: str
-    snapshot: Snapshot
-    history: ViewHistory
 
 
 class FeatureService:
@@ -77,6 +46,7 @@ class FeatureService:
         data: Gives snapshots.
         online: Keeps the newest rows.
         root: The project's folder, below which code counts towards a view's version.
+        locks: A folder for locks that all processes of the home share.
         is_fallback_null: Whether requests go on without stored features while the online store does not answer.
     """
 
@@ -89,6 +59,7 @@ class FeatureService:
         online: OnlineStore,
         root: Path,
         *,
+        locks: Path | None = None,
         is_fallback_null: bool = False,
     ) -> None:
         self._db = db
@@ -99,8 +70,8 @@ class FeatureService:
         self._root = root
         self._reader = OnlineReader(db, online, is_fallback_null=is_fallback_null)
         self._versions: WeakKeyDictionary[FeatureView | RequestFeatures, str] = WeakKeyDictionary()
-        self._computed: dict[str, _Computed] = {}
-        self._written: dict[str, MaterialisationState] = {}
+        self._computed: dict[str, Computed] = {}
+        self._materialiser = Materialiser(db, journal, clock, online, locks or root / ".flyball" / "locks")
 
     def view_version(self, view: FeatureView) -> str:
         """Return the version of a view: a digest of its declaration and all code that its function uses."""
@@ -159,49 +130,11 @@ class FeatureService:
             FeatureFunctionError: The view's function fails or returns something unfit; the online rows stay.
             LooksAheadError: It uses later rows; the online rows stay.
             BackendUnavailableError: The store did not answer; the next call does it.
+            ConflictError: Another process is at it.
         """
-        as_of = as_of or self._clock.now()
-        computed, version = self._compute(view), self.view_version(view)
-        key = view_key(view.name, version)
-        nothing = Materialisation(view=view.name, version=version, as_of=as_of, written=0, reason="")
-        known = self._written.get(key)
-        if known and known.source == computed.source and not _has_rows(computed.history, known.as_of, as_of):
-            self._written[key] = msgspec.structs.replace(known, as_of=max(known.as_of, as_of))
-            return nothing
-        # The database's write lock also keeps other processes from writing this view's rows at the same time.
-        with self._db.begin() as tx:
-            last = store.find_state(tx, key)
-            if last and (last.as_of > as_of or (last.as_of == as_of and last.source == computed.source)):
-                self._written[key] = last
-                return nothing
-            is_later = last is not None and last.source == computed.source
-            rows = computed.history.newest(as_of, after=last.as_of if last and is_later else None)
-            encoded = encode_rows(rows, view.keys, view.time, USABLE, computed.history.columns)
-            written = (self._online.write if is_later else self._online.replace)(key, encoded)
-            state = MaterialisationState(snapshot=computed.snapshot.id, source=computed.source, as_of=as_of)
-            now = self._clock.now()
-            store.put_state(tx, key, state, now)
-            if not is_later:
-                columns = computed.history.columns
-                store.put_columns(tx, key, name=view.name, version=version, columns=columns, now=now)
-            reason = "time" if is_later else "source" if last else "first"
-            self._journal.append(
-                tx,
-                "features.view.materialised",
-                f"view/{view.name}",
-                {
-                    "version": version,
-                    "snapshot": computed.snapshot.id,
-                    "as_of": format_instant(as_of),
-                    "written": written,
-                    "reason": reason,
-                },
-                event_time=as_of,
-                actor=actor,
-                cause=cause,
-            )
-        self._written[key] = state
-        return msgspec.structs.replace(nothing, written=written, reason=reason)
+        computed = self._compute(view)
+        at = as_of or self._clock.now()
+        return self._materialiser.materialise(view, self.view_version(view), computed, at, actor=actor, cause=cause)
 
     def read_online(
         self,
@@ -222,6 +155,10 @@ class FeatureService:
     ) -> Completed:
         """See `OnlineReader.complete`."""
         return self._reader.complete(requests, views, at)
+
+    def take_counts(self) -> dict[tuple[str, Outcome], int]:
+        """See `OnlineReader.take_counts`."""
+        return self._reader.take_counts()
 
     def identify(self, plan: TrainingSetPlan, *, as_of: datetime, actor: str = "system") -> str:
         """Return what a training set depends on besides the arguments of the call, as a digest.
@@ -286,7 +223,7 @@ class FeatureService:
     def _snapshots(self, plan: TrainingSetPlan, as_of: datetime, actor: str) -> dict[str, Snapshot]:
         return {table.required_name: self._data.snapshot(table, as_of=as_of, actor=actor) for table in plan.tables}
 
-    def _compute(self, view: FeatureView) -> _Computed:
+    def _compute(self, view: FeatureView) -> Computed:
         key = view_key(view.name, self.view_version(view))
         fingerprint = self._data.fingerprint(view.table)
         found = self._computed.get(key)
@@ -296,7 +233,7 @@ class FeatureService:
         source = digest_value([snapshot.id, encode_rules(view.table.expectations).decode()])
         if found is None or found.source != source:
             rows = self._data.read(snapshot.id, without_quarantined=view.table.expectations)
-            found = _Computed(fingerprint, source, snapshot, compute_history(view, rows))
+            found = Computed(fingerprint, source, snapshot, compute_history(view, rows))
         found = msgspec.structs.replace(found, fingerprint=fingerprint)
         self._computed.pop(key, None)
         self._computed[key] = found
@@ -304,7 +241,3 @@ class FeatureService:
         for oldest in versions[:-_KEPT_VERSIONS]:
             del self._computed[oldest]
         return found
-
-
-def _has_rows(history: ViewHistory, after: datetime, until: datetime) -> bool:
-    return history.count(until) > history.count(after)

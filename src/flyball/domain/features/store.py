@@ -7,6 +7,7 @@ import msgspec
 from flyball.core.durations import from_us, to_us
 from flyball.core.encoding import from_json, to_json
 from flyball.domain.data.schemas import Schema
+from flyball.domain.features.rows import Layout, tag_of
 from flyball.storage.db import Transaction
 
 
@@ -42,18 +43,39 @@ def put_state(tx: Transaction, view_key: str, state: MaterialisationState, now: 
     )
 
 
-def find_columns(tx: Transaction, view_key: str) -> Schema | None:
-    """Return the feature columns of a version of a view, or None when it was never materialised."""
-    found = tx.value("SELECT columns FROM feature_view WHERE view_key = ?", (view_key,))
-    return None if found is None else from_json(found, Schema, what=f"columns of view {view_key!r}")
+def find_layout(tx: Transaction, view_key: str) -> Layout | None:
+    """Return the columns of a version of a view, with those it had before; None when it was never materialised."""
+    row = tx.row("SELECT columns, keys FROM feature_view WHERE view_key = ?", (view_key,))
+    if row is None:
+        return None
+    former = tx.rows("SELECT columns FROM feature_layout WHERE view_key = ?", (view_key,))
+    what = f"columns of view {view_key!r}"
+    return Layout(
+        from_json(row["columns"], Schema, what=what),
+        from_json(row["keys"], Schema, what=what) if row["keys"] else Schema(),
+        [from_json(old["columns"], Schema, what=what) for old in former],
+    )
 
 
-def put_columns(tx: Transaction, view_key: str, *, name: str, version: str, columns: Schema, now: datetime) -> None:
-    """Keep the feature columns of a version of a view."""
+def put_columns(
+    tx: Transaction,
+    view_key: str,
+    *,
+    name: str,
+    version: str,
+    columns: Schema,
+    now: datetime,
+    keys: Schema | None = None,
+) -> None:
+    """Keep the columns of a version of a view and the types of its keys; rows with earlier columns stay readable."""
     tx.execute(
-        "INSERT INTO feature_view (view_key, name, version, columns, created_at_us) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT (view_key) DO UPDATE SET columns = excluded.columns",
-        (view_key, name, version, to_json(columns).decode(), to_us(now)),
+        "INSERT INTO feature_view (view_key, name, version, columns, keys, created_at_us) VALUES (?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (view_key) DO UPDATE SET columns = excluded.columns, keys = excluded.keys",
+        (view_key, name, version, to_json(columns).decode(), to_json(keys).decode() if keys else "", to_us(now)),
+    )
+    tx.execute(
+        "INSERT INTO feature_layout (view_key, tag, columns) VALUES (?, ?, ?) ON CONFLICT (view_key, tag) DO NOTHING",
+        (view_key, tag_of(columns).hex(), to_json(columns).decode()),
     )
 
 

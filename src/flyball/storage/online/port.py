@@ -25,8 +25,8 @@ class OnlineStore(Protocol):
     """The newest row of each entity of each view, read on the request path.
 
     One file per backend in this package; each passes ``flyball.testing.online_store.ONLINE_STORE_CHECKS``.
-    Safe to call from several threads and processes. A write is durable when it returns (on a server: as durable as
-    its own settings say), and doing it again changes nothing. After a crash a `replace` is there whole or not at all;
+    Safe to call from several threads and processes. A write outlives the process when it returns (a power cut may take
+    the last ones back, in their order), and doing it again changes nothing. After a crash a `replace` is there whole or not at all;
     of a `write` either all rows are there or, on a server, the first batches of them.
     """
 

@@ -1,0 +1,159 @@
+"""Online rows as bytes: keys, and values in the order of a layout that each row names."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from flyball.core.errors import InvalidInputError
+from flyball.domain.data.schemas import DType, Schema, read_instant
+from flyball.storage.online.port import OnlineRow
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MARK = b"\x00materialised"
+"""The key of the row that says what the others come from; keys of entities begin with another byte."""
+_TAG_BYTES = 5
+_TAGGED = b"\xc1"  # begins no MessagePack
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Any]).decode
+_decode_named = msgspec.msgpack.Decoder(dict[str, Any]).decode
+Values = Sequence[Any]
+
+
+class Layout:
+    """The columns of a view's online rows, as they are now and as they were.
+
+    Attributes:
+        columns: The columns now; values come in their order.
+        keys: The key columns; empty when their types were not recorded.
+    """
+
+    def __init__(self, columns: Schema, keys: Schema, former: Sequence[Schema] = ()) -> None:
+        self.columns = columns
+        self.keys = keys
+        self._names = columns.names
+        self._tag = tag_of(columns)
+        self._former = {tag_of(schema): schema.names for schema in former}
+        self._readers = [_KEY_READERS.get(field.dtype, _as_it_is) for field in keys.fields]
+        self._dates = [place for place, field in enumerate(columns.fields) if field.dtype == "date"]
+        self._has_one_int = [field.dtype for field in keys.fields] == ["int"]
+
+    def knows(self, payload: bytes) -> bool:
+        """Tell whether a row can be read; one of a layout that came later cannot."""
+        tag = payload[:_TAG_BYTES]
+        return tag == self._tag or tag in self._former or tag[:1] != _TAGGED
+
+    def read(self, payload: bytes) -> Values:
+        """Return a row's values in the order of `columns`; a column that it lacks is None."""
+        values = self._read(payload)
+        for place in self._dates:  # MessagePack has no dates, only instants
+            values[place] = read_instant(values[place], "date", self._names[place])
+        return values
+
+    def _read(self, payload: bytes) -> list[Any]:
+        if payload.startswith(self._tag):
+            return _decode(payload[_TAG_BYTES:])
+        if payload[:1] != _TAGGED:  # named values, as written before rows had layouts
+            named = _decode_named(payload)
+        else:
+            named = dict(zip(self._former[payload[:_TAG_BYTES]], _decode(payload[_TAG_BYTES:]), strict=True))
+        return [named.get(name) for name in self._names]
+
+    def encode_key(self, key: Sequence[Any]) -> bytes | None:
+        """Return an asked entity's keys as the history's are stored; None where no entity can have them.
+
+        A number may be asked as text and the reverse: JSON and URLs have no types for keys.
+        """
+        try:
+            if self._has_one_int and type(key[0]) is int:
+                return _encode((key[0],))
+            if not self._readers:
+                return encode_key(key)
+            return encode_key([read(part) for read, part in zip(self._readers, key, strict=True)])
+        except (ValueError, TypeError, OverflowError, InvalidInputError):
+            return None
+
+
+def tag_of(columns: Schema) -> bytes:
+    """Return what begins each row with these columns."""
+    return _tag(tuple((field.name, field.dtype) for field in columns.fields))
+
+
+@lru_cache(maxsize=1_000)
+def _tag(columns: tuple[tuple[str, str], ...]) -> bytes:
+    return _TAGGED + blake2b(_encode(columns), digest_size=_TAG_BYTES - 1).digest()
+
+
+def encode_key(key: Sequence[Any]) -> bytes:
+    """Return an entity's keys as bytes; equal values give equal bytes: 1 is 1.0, but not ``"1"``."""
+    return _encode([int(part) if isinstance(part, float) and part.is_integer() else part for part in key])
+
+
+def encode_values(columns: Schema, values: Values) -> bytes:
+    """Return a row's values, in the order of ``columns``, as a payload."""
+    return tag_of(columns) + _encode(values)
+
+
+def encode_rows(frame: "pl.DataFrame", keys: Sequence[str], time: str, usable: str, columns: Schema) -> list[OnlineRow]:
+    """Return the rows of a frame as the online store keeps them."""
+    import polars as pl
+
+    tag = tag_of(columns)
+    key_rows = frame.select(keys).iter_rows()
+    is_int = len(keys) == 1 and frame.schema[keys[0]].is_integer()
+    encoded_keys = (_encode(key) if is_int else encode_key(key) for key in key_rows)
+    payloads = (tag + _encode(values) for values in frame.select(columns.names).iter_rows(buffer_size=4_096))
+    event_times = frame.get_column(time).to_physical().to_list()
+    known = frame.select(pl.col(usable).to_physical()).to_series().to_list()
+    return list(map(OnlineRow, encoded_keys, event_times, known, payloads))
+
+
+def mark_row(source: str, as_of_us: int) -> OnlineRow:
+    """Return the row that says up to when, and from what, a view's rows are written."""
+    return OnlineRow(MARK, as_of_us, as_of_us, source.encode())
+
+
+def _as_it_is(part: Any) -> Any:
+    return part
+
+
+def _read_int(part: Any) -> Any:
+    if isinstance(part, str):
+        return int(part)
+    return part
+
+
+def _read_text(part: Any) -> Any:
+    if isinstance(part, int | float) and not isinstance(part, bool):
+        return str(part)
+    return part
+
+
+def _read_float(part: Any) -> Any:
+    return float(part) if isinstance(part, str) else part
+
+
+def _read_bool(part: Any) -> Any:
+    return ("false", "true").index(part.lower()) == 1 if isinstance(part, str) else part
+
+
+def _read_time(dtype: DType) -> Callable[[Any], Any]:
+    def read(part: Any) -> Any:
+        return part if isinstance(part, datetime) and dtype == "datetime" else read_instant(part, dtype, "the key")
+
+    return read
+
+
+_KEY_READERS: dict[str, Callable[[Any], Any]] = {
+    "int": _read_int,
+    "string": _read_text,
+    "float": _read_float,
+    "bool": _read_bool,
+    "datetime": _read_time("datetime"),
+    "date": _read_time("date"),
+}
