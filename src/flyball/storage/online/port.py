@@ -26,8 +26,8 @@ class OnlineStore(Protocol):
 
     One file per backend in this package; each passes ``flyball.testing.online_store.ONLINE_STORE_CHECKS``.
     Safe to call from several threads and processes. A write outlives the process when it returns (a power cut may take
-    the last ones back, in their order), and doing it again changes nothing. After a crash a `replace` is there whole or not at all;
-    of a `write` either all rows are there or, on a server, the first batches of them.
+    the last ones back, in their order), and doing it again changes nothing. After a crash a `replace` is there whole or
+    not at all; of a `write` either all rows are there or, on a server, the first batches of them.
     """
 
     def write(self, view: str, rows: Sequence[OnlineRow]) -> int:
