@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from typing import Literal
 
 import polars as pl
 import pytest
@@ -27,9 +28,14 @@ def _day(number: int) -> datetime:
     return _START + timedelta(days=number)
 
 
-def _view(function: Callable[[pl.LazyFrame], pl.LazyFrame], *, known: str | None = None) -> FeatureView:
+def _view(
+    function: Callable[[pl.LazyFrame], pl.LazyFrame],
+    *,
+    known: str | None = None,
+    late: Literal["exact", "wait"] = "exact",
+) -> FeatureView:
     table = Table("payments.csv", entity=Entity("customer"), time="at", known=known, name="payments")
-    return FeatureView("spending", table, function, None)
+    return FeatureView("spending", table, function, None, late=late)
 
 
 def _last_of_equals(history: ViewHistory) -> pl.DataFrame:
@@ -48,8 +54,19 @@ def test_a_running_total_has_a_row_for_each_change() -> None:
     assert history.newest(_day(9), after=_day(8)).height == 0
 
 
-def test_what_a_late_row_went_into_counts_from_when_that_row_was_known() -> None:
+def test_a_late_row_goes_into_a_total_from_when_it_was_known_and_holds_back_no_newer_one() -> None:
     history = compute_history(_view(_total, known="recorded"), _ROWS)
+    own = _last_of_equals(history).filter(pl.col("customer") == 1).select("at", USABLE, "total").rows()
+    assert own == [
+        (_day(1), _day(1), 10.0),
+        (_day(3), _day(4), 40.0),
+        (_day(3), _day(6), 60.0),
+        (_day(8), _day(8), 100.0),
+    ]
+
+
+def test_with_late_wait_newer_rows_wait_for_the_late_one() -> None:
+    history = compute_history(_view(_total, known="recorded", late="wait"), _ROWS)
     own = _last_of_equals(history).filter(pl.col("customer") == 1).select("at", USABLE, "total").rows()
     assert own == [(_day(1), _day(1), 10.0), (_day(3), _day(6), 60.0), (_day(8), _day(8), 100.0)]
 
@@ -64,7 +81,8 @@ def test_of_results_for_one_time_the_last_known_wins() -> None:
         }
     )
     history = compute_history(_view(lambda rows: rows, known="recorded"), rows)
-    assert _last_of_equals(history).select("at", USABLE, "amount").rows() == [(_day(1), _day(5), 1)]
+    own = _last_of_equals(history).select("at", USABLE, "amount").rows()
+    assert own == [(_day(1), _day(2), 2), (_day(1), _day(3), 3), (_day(1), _day(5), 1)]
 
 
 def test_windows_labelled_by_their_end_are_fine_and_by_their_start_look_ahead() -> None:

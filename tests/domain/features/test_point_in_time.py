@@ -7,7 +7,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyball.domain.features.point_in_time import arrange, cumulative_known, join_point_in_time
+from flyball.domain.features.point_in_time import arrange, join_point_in_time
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _TIME = pl.Datetime("us", "UTC")
@@ -115,21 +115,6 @@ def test_a_row_counts_up_to_its_ttl_and_not_a_microsecond_longer() -> None:
         ttl=timedelta(days=2),
     )
     assert joined.collect()["value"].to_list() == [7, None]
-
-
-@settings(deadline=None, max_examples=100)
-@given(rows=_features)
-def test_cumulative_known_never_precedes_a_row_that_went_into_it(rows: list[Row]) -> None:
-    frame = _frame(rows, time=_TIME, known=_TIME, value=pl.Int64).filter(pl.col("known").is_not_null())
-    found = cumulative_known(frame, by=["customer"], time="time", known="known").collect()
-    source = frame.filter(pl.col("time").is_not_null()).collect().rows(named=True)
-    expected = {
-        (row["customer"], row["time"]): max(
-            other["known"] for other in source if other["customer"] == row["customer"] and other["time"] <= row["time"]
-        )
-        for row in source
-    }
-    assert {(row["customer"], row["time"]): row["known"] for row in found.rows(named=True)} == expected
 
 
 @settings(deadline=None, max_examples=100)

@@ -8,13 +8,13 @@ import polars as pl
 from flyball.core.durations import format_instant, to_us
 from flyball.core.errors import InvalidInputError
 from flyball.domain.data.schemas import Schema
-from flyball.domain.features.point_in_time import USABLE, arrange, cumulative_known
+from flyball.domain.features.comparing import PRESENT, differing
+from flyball.domain.features.lateness import KNOWN, OWN_KNOWN, with_known
+from flyball.domain.features.point_in_time import USABLE, arrange
 from flyball.domain.features.views import FeatureView
 
 _TIME = pl.Datetime("us", "UTC")
-_SOURCE_KNOWN, _OWN_KNOWN, _KNOWN = "__source_known", "__own_known", "__known"
-# Sums over more rows may differ in their last digits: against the value, and where it is near 0 against the column.
-_TOLERANCE, _NOISE = 1e-6, 1e-9
+_CHECKED = 500_000  # rows; a function that looks ahead does so in a part of the entities too
 
 
 class FeatureFunctionError(InvalidInputError):
@@ -77,9 +77,8 @@ class ViewHistory:
 def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
     """Run a view's function over all rows of its table.
 
-    A value counts as known when all rows of its entity up to its time were known (`cumulative_known`), because the
-    function may have used any of them. Of several results for one entity and time the last known wins, of those the
-    last that the function returned.
+    From when on a value was known, also where older rows came later, says `with_known`. Of several results for one
+    entity and time the last known wins, of those the last that the function returned.
 
     Args:
         view: The view.
@@ -89,6 +88,7 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
         FeatureFunctionError: The function raises, drops a key or the time, or returns no features.
         LooksAheadError: A value depends on rows of a later time.
         UnsupportedColumnError: A feature is a list, a struct, binary or a duration.
+        TooManyLateRowsError: Rows became known so late and so mixed that this would be hours of work.
     """
     known = view.table.known
     present = [view.time, *([known] if known else [])]
@@ -96,17 +96,24 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
     result = _run(view, rows)
     columns = Schema.of(result.select(_features(view, result)))
     check_looks_ahead(view, rows, result, columns)
-    own_known = [pl.col(known).alias(_OWN_KNOWN)] if known and known in result.columns else []
-    history = (
-        result.lazy()
-        .select(*view.keys, view.time, *own_known, *_features(view, result))
-        .filter(pl.all_horizontal(pl.col(*view.keys, view.time).is_not_null()))
-        .cast(Schema.of(result.select(*view.keys, *columns.names)).to_polars())
-    )
+    names = columns.names
+    history = result.lazy()
     if known:
-        history = _with_known(history, rows, view, known)
-    arranged = arrange(history, by=view.keys, time=view.time, known=_KNOWN if known else None)
-    frame = arranged.select(*view.keys, view.time, USABLE, *columns.names).collect()
+        found = result.rename({known: OWN_KNOWN}) if known in result.columns else result
+
+        def again(rows: pl.LazyFrame) -> pl.DataFrame:
+            then = _run(view, rows)
+            return then.rename({known: OWN_KNOWN}) if known in then.columns else then
+
+        times = {"by": view.keys, "time": view.time, "known": known}
+        history = with_known(view.name, found, rows, again, **times, features=names, late=view.late)
+    history = (
+        history.select(*view.keys, view.time, *([KNOWN] if known else []), *names)
+        .filter(pl.all_horizontal(pl.col(*view.keys, view.time).is_not_null()))
+        .cast(Schema.of(result.select(*view.keys, *names)).to_polars())
+    )
+    arranged = arrange(history, by=view.keys, time=view.time, known=KNOWN if known else None)
+    frame = arranged.select(*view.keys, view.time, USABLE, *names).collect()
     return ViewHistory(frame, view.keys, view.time, columns)
 
 
@@ -116,25 +123,21 @@ def check_looks_ahead(view: FeatureView, rows: pl.LazyFrame, result: pl.DataFram
     Raises:
         LooksAheadError: It is not.
     """
+    if result.height > _CHECKED:
+        part = pl.struct(view.keys).hash(0) % (result.height // _CHECKED + 1) == 0
+        rows = rows.filter(part)
+        result = _run(view, rows)
     middle = rows.select(pl.col(view.time).quantile(0.5, "lower")).collect().item()
     if middle is None:
         return
-    at = [*view.keys, view.time]
     earlier = _run(view, rows.filter(pl.col(view.time) <= middle))
     if set(_features(view, earlier)) != set(columns.names):
         return  # columns that depend on the data, such as those of a pivot
-    compared = (
-        result.lazy()
-        .filter(pl.col(view.time) <= middle)
-        .unique(at, keep="none")
-        .join(earlier.lazy().unique(at, keep="none"), on=at, how="inner", suffix="\0earlier")
-        .select(view.time, *(_differs(name, columns.get(name).dtype).alias(name) for name in columns.names))
-        .filter(pl.any_horizontal(pl.col(columns.names)))
-        .head(1)
-        .collect()
-    )
-    if compared.height:
-        row = compared.row(0, named=True)
+    at = [*view.keys, view.time]
+    compared = differing(earlier, result.filter(pl.col(view.time) <= middle), at=at, features=columns.names)
+    found = compared.filter(pl.col(PRESENT)).head(1).collect()
+    if found.height:
+        row = found.row(0, named=True)
         raise LooksAheadError(view.name, next(name for name in columns.names if row[name]), row[view.time])
 
 
@@ -193,29 +196,3 @@ def _instant(result: pl.DataFrame, name: str) -> pl.Expr:
 def _features(view: FeatureView, result: pl.DataFrame) -> list[str]:
     others = {*view.keys, view.time, view.table.known}
     return [name for name in result.columns if name not in others]
-
-
-def _with_known(history: pl.LazyFrame, rows: pl.LazyFrame, view: FeatureView, known: str) -> pl.LazyFrame:
-    has_own = _OWN_KNOWN in history.collect_schema().names()
-    source = cumulative_known(rows, by=view.keys, time=view.time, known=known)
-    ordered = history.sort(_OWN_KNOWN, maintain_order=True) if has_own else history
-    return (
-        ordered.sort(view.time, maintain_order=True)
-        .join_asof(
-            source.select(*view.keys, view.time, pl.col(known).alias(_SOURCE_KNOWN)),
-            on=view.time,
-            by=list(view.keys),
-            strategy="backward",
-            check_sortedness=False,
-        )
-        .with_columns(pl.max_horizontal(view.time, _SOURCE_KNOWN, *([_OWN_KNOWN] if has_own else [])).alias(_KNOWN))
-    )
-
-
-def _differs(name: str, dtype: str) -> pl.Expr:
-    one, other = pl.col(name), pl.col(f"{name}\0earlier")
-    differs = one.ne_missing(other)
-    if dtype == "float":
-        limit = _TOLERANCE * pl.max_horizontal(one.abs(), other.abs()) + _NOISE * one.abs().max()
-        differs &= ((one - other).abs() <= limit).fill_null(False).not_()
-    return differs

@@ -11,26 +11,6 @@ _ORDER = "__order"
 _EVENT_TIME = "__event_time"
 
 
-def cumulative_known(rows: pl.LazyFrame, *, by: Sequence[str], time: str, known: str) -> pl.LazyFrame:
-    """Return for each entity and time when everything up to that time was known.
-
-    A value that is computed from an entity's rows up to some time was not known before the last of these rows was:
-    so ``known`` is the cumulative maximum over the entity's rows in the order of their times, rows at one time
-    counting together.
-
-    Returns:
-        One row per entity and time with the columns ``by``, ``time`` and ``known``, sorted by ``time``.
-    """
-    keys = list(by)
-    return (
-        rows.filter(pl.col(time).is_not_null())
-        .group_by([*keys, time])
-        .agg(pl.col(known).max())
-        .sort(time)
-        .with_columns(pl.col(known).cum_max().over(keys))
-    )
-
-
 def arrange(rows: pl.LazyFrame, *, by: Sequence[str], time: str, known: str | None = None) -> pl.LazyFrame:
     """Bring feature rows into the form that `join_arranged` takes; worth keeping when it is joined often.
 

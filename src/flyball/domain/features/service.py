@@ -36,8 +36,8 @@ class FeatureService:
 
     A view's history is computed once per version and content of its table, over all rows that the table holds, and
     kept in memory: at a later instant only the rows that became known since are looked at, so a replay may materialise
-    at every tick. That the whole history says the same as the history until then is checked (`LooksAheadError`);
-    where a row becomes known later than newer rows of its entity, those newer rows count from then on only.
+    at every tick. That the whole history says the same as the history until then is checked (`LooksAheadError`),
+    and where rows become known late it holds what the function made of the rows known before (`with_known`).
 
     Args:
         db: Where columns and materialisations are kept.
@@ -78,6 +78,8 @@ class FeatureService:
         if view not in self._versions:
             table = view.table
             declared = [view.name, table.required_name, view.keys, view.time, table.known, view.ttl]
+            if view.late != "exact":
+                declared.append(view.late)
             self._versions[view] = shorten(digest_value([declared, code_digest(view.function, self._root)]))
         return self._versions[view]
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flyball.core.durations import parse_duration
 from flyball.core.errors import InvalidInputError
@@ -26,9 +26,18 @@ class FeatureView:
         table: Where the rows come from; it has an entity and a time.
         function: Takes the table's rows and returns rows with the entity's keys, a time and the features.
         ttl: For how long a row counts after its time; None for ever.
+        late: What happens where a row becomes known after newer ones; see `features`.
     """
 
-    def __init__(self, name: str, table: Table, function: "FeatureFunction", ttl: timedelta | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        table: Table,
+        function: "FeatureFunction",
+        ttl: timedelta | None,
+        *,
+        late: Literal["exact", "wait"] = "exact",
+    ) -> None:
         _require_name("feature view", name)
         if table.entity is None or table.time is None:
             missing = "entity" if table.entity is None else "time"
@@ -41,6 +50,7 @@ class FeatureView:
         self.table = table
         self.function = function
         self.ttl = ttl
+        self.late = late
         update_wrapper(self, function)
 
     @property
@@ -88,7 +98,11 @@ class RequestFeatures:
 
 
 def features(
-    table: Table, *, ttl: str | timedelta | None = None, name: str | None = None
+    table: Table,
+    *,
+    ttl: str | timedelta | None = None,
+    name: str | None = None,
+    late: Literal["exact", "wait"] = "exact",
 ) -> Callable[["FeatureFunction"], FeatureView]:
     """Declare that a function computes features of an entity over time.
 
@@ -100,16 +114,21 @@ def features(
         table: Has an entity and a time.
         ttl: For how long a row counts after its time, such as ``"180d"``; by default for ever.
         name: By default the function's.
+        late: What happens where a table's ``known`` says that a row became known after newer rows of its entity.
+            ``"exact"``: the features at any time are what the function makes of the rows that were known then.
+            ``"wait"``: newer rows count only once the older one is known; much cheaper where most rows come so.
 
     Raises:
-        InvalidInputError: The table has no entity or no time, or ``ttl`` is not a duration.
+        InvalidInputError: The table has no entity or no time, ``ttl`` is not a duration, or ``late`` is neither.
     """
     _require_table("features", table)
+    if late not in ("exact", "wait"):
+        raise InvalidInputError(f"late={late!r} of @fb.features is unknown", hint='Write late="exact" or late="wait".')
 
     def declare(function: "FeatureFunction") -> FeatureView:
         view_name = name or function.__name__
         period = None if ttl is None else parse_duration(ttl, what=f"ttl of feature view {view_name!r}")
-        return FeatureView(view_name, table, function, period)
+        return FeatureView(view_name, table, function, period, late=late)
 
     return declare
 
