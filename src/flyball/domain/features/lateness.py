@@ -1,19 +1,18 @@
 """From when on each value of a view was known, exactly, where rows become known after newer ones."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import polars as pl
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.features.comparing import same_values
 from flyball.domain.features.point_in_time import USABLE
+from flyball.domain.features.views import FeatureView
 
 KNOWN = "__known"
 """The column that says when a row of a view's history was known."""
 OWN_KNOWN = "__own_known"
 """The column in which a function's result says it by itself."""
-Late = Literal["exact", "wait"]
 Run = Callable[[pl.LazyFrame], pl.DataFrame]
 
 _AT, _NEWEST, _NUMBER = "__at", "__newest", "__number"
@@ -37,16 +36,7 @@ class TooManyLateRowsError(InvalidInputError):
 
 
 def with_known(
-    name: str,
-    result: pl.DataFrame,
-    rows: pl.LazyFrame,
-    run: Run,
-    *,
-    by: Sequence[str],
-    time: str,
-    known: str,
-    features: Sequence[str],
-    late: Late = "exact",
+    view: FeatureView, result: pl.DataFrame, rows: pl.LazyFrame, run: Run, features: Sequence[str]
 ) -> pl.LazyFrame:
     """Say of each row of a view's history from when on it was known.
 
@@ -56,38 +46,36 @@ def with_known(
     was known; any other function is run again over the rows known by then, and its answer counts until more is known.
 
     Args:
-        name: The view's, for errors.
-        result: What the function returned for all rows, in the instants of ``rows``.
-        rows: All rows of the table, sorted by time; none without times.
+        view: The view, of a table with ``known``; where its ``late`` is ``wait``, each row waits until all older rows
+            of its entity are known, and nothing is run again.
+        result: What the function returned for all rows; its own column of when they were known is `OWN_KNOWN`.
+        rows: All rows of the table, sorted by time and known; none without these.
         run: Runs the function.
-        by: The entity's keys.
-        time: The time column, of rows and result.
-        known: The table's column that says when a row was known; the result's own is in `OWN_KNOWN`.
         features: The feature columns.
-        late: ``wait`` lets each row wait until all older rows of its entity are known, without running again.
 
     Returns:
-        ``by``, ``time``, `KNOWN` and ``features``.
+        Keys, time, `KNOWN` and ``features``.
 
     Raises:
         TooManyLateRowsError: It would take too long.
     """
-    keys = list(by)
-    source = rows.select(*keys, time, pl.max_horizontal(time, known).alias(USABLE)).collect()
+    keys, time, known = list(view.keys), view.time, view.table.known
+    assert known is not None
+    source = rows.select(*keys, time, pl.max_horizontal(time, known).alias(USABLE), pl.col(known).alias(_OWN)).collect()
     states = _states_with_gaps(source, keys, time)
     own = _own(result, source, keys, time)
     columns = (*keys, time, KNOWN, *features)
     if own is not None and (
-        states.is_empty() or (late == "exact" and _holds(own, states, rows, run, keys, time, known))
+        states.is_empty() or (view.late == "exact" and _holds(own, states, rows, run, keys, time, known))
     ):
         return own.lazy().rename({_OWN: KNOWN}).select(columns)
     depends = bool(states.height) and _depends_on_others(result, rows, run, keys, time, features)
     waiting = _waiting(result, source, [] if depends else keys, time)
-    if states.is_empty() or late == "wait" or depends:
+    if states.is_empty() or view.late == "wait" or depends:
         return waiting.select(columns)
     work = states.select(pl.col(_ROWS).sum(), pl.col(_NUMBER).max() + 1).row(0)
     if work[0] > _MOST_ROWS or work[1] > _MOST_STATES:
-        raise TooManyLateRowsError(name, work[1], work[0])
+        raise TooManyLateRowsError(view.name, work[1], work[0])
     return pl.concat([waiting.select(columns), *_again(states, rows, run, columns, keys, time, known)])
 
 
@@ -116,12 +104,12 @@ def _own(result: pl.DataFrame, source: pl.DataFrame, keys: list[str], time: str)
     """Return the result with when each row's own source row was known, as far as that can be told."""
     at = [*keys, time]
     if result.height == source.height and result.select(at).equals(source.select(at)):
-        own = [source.get_column(USABLE).alias(_OWN)]
-        if OWN_KNOWN in result.columns:
-            own = [pl.max_horizontal(source.get_column(USABLE), OWN_KNOWN).alias(_OWN)]
-        return result.with_columns(own)
+        own = source.get_column(_OWN)
+        return result.with_columns(
+            pl.max_horizontal(own, OWN_KNOWN).alias(_OWN) if OWN_KNOWN in result.columns else own
+        )
     if OWN_KNOWN in result.columns:
-        return result.with_columns(pl.max_horizontal(time, OWN_KNOWN).alias(_OWN))
+        return result.with_columns(pl.col(OWN_KNOWN).alias(_OWN))
     return None
 
 
@@ -132,7 +120,7 @@ def _holds(
     tried = states.filter(pl.col(_NUMBER) == pl.col(_NUMBER).max().over(keys) // 2)
     tried = tried.filter(pl.col(_ROWS).cum_sum() <= max(_CLAIMS_CHECKED, tried.item(0, _ROWS)))
     then = run(_known_then(rows, tried, keys, time, known))
-    claimed = own.lazy().join(tried.lazy(), on=keys).filter(pl.col(_OWN) <= pl.col(_AT)).collect()
+    claimed = own.lazy().join(tried.lazy(), on=keys).filter(pl.max_horizontal(time, _OWN) <= pl.col(_AT)).collect()
     features = [name for name in own.columns if name not in (*keys, time, OWN_KNOWN, _OWN)]
     return same_values(claimed, then, at=[*keys, time], features=features)
 
