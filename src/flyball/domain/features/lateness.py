@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import polars as pl
 
 from flyball.core.errors import InvalidInputError
-from flyball.domain.features.comparing import same_values
+from flyball.domain.features.comparing import differing, same_values
 from flyball.domain.features.point_in_time import USABLE
 from flyball.domain.features.views import FeatureView
 
@@ -132,7 +132,7 @@ def _depends_on_others(
     some = rows.select(keys).unique(maintain_order=True).gather_every(2).collect()
     alone = run(rows.join(some.lazy(), on=keys, how="semi", maintain_order="left"))
     among_all = result.join(some, on=keys, how="semi")
-    return bool(among_all.height) and not same_values(among_all, alone, at=[*keys, time], features=features)
+    return not differing(among_all, alone, at=[*keys, time], features=features).head(1).collect().is_empty()
 
 
 def _waiting(result: pl.DataFrame, source: pl.DataFrame, keys: list[str], time: str) -> pl.LazyFrame:
