@@ -106,7 +106,12 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
 
         def again(rows: pl.LazyFrame) -> pl.DataFrame:
             then = _run(view, rows)
-            return then.rename({known: OWN_KNOWN}) if known in then.columns else then
+            then = then.rename({known: OWN_KNOWN}) if known in then.columns else then
+            # A column may depend on the data, such as one of a pivot, or be of no type where all of it is null.
+            return then.with_columns(
+                (pl.col(name) if name in then.columns else pl.lit(None)).cast(result.schema[name]).alias(name)
+                for name in names
+            )
 
         history = with_known(view, found, rows, again, names)
     history = (
