@@ -16,7 +16,10 @@ from flyball.domain.journal.service import Journal
 from flyball.domain.lineage.service import LineageService
 from flyball.domain.predictions.labels import LabelValue, LabelVersion
 from flyball.domain.predictions.service import PredictionService
+from flyball.domain.registry.client_service import ClientRegistry
+from flyball.domain.registry.logged_service import LoggedModelService
 from flyball.domain.registry.service import RegistryService
+from flyball.domain.registry.sources import UncheckedFiles
 from flyball.domain.registry.versions import ModelVersion
 from flyball.domain.serving.service import RolloutService
 from flyball.domain.tracking.client_service import ClientRunService
@@ -115,6 +118,16 @@ class Home:
     def registry(self) -> RegistryService:
         """Models and versions."""
         return RegistryService(self.db, self.journal, self.clock, self.access, self.home / "packages")
+
+    @cached_property
+    def client_registry(self) -> ClientRegistry:
+        """Models and versions as clients of the MLflow protocol make and see them."""
+        return ClientRegistry(self.db, self.journal, self.clock, UncheckedFiles())
+
+    @cached_property
+    def logged_models(self) -> LoggedModelService:
+        """Models that clients log to experiments."""
+        return LoggedModelService(self.db, self.journal, self.clock)
 
     @cached_property
     def predictions(self) -> PredictionService:

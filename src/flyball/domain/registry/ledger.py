@@ -33,6 +33,11 @@ class NewVersion(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str = ""
     lineage: dict[str, Any] = {}
     description: str = ""
+    source: str = ""
+    location: str = ""
+    content_digest: str = ""
+    logged_model: str = ""
+    run_link: str = ""
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,8 +61,12 @@ class Ledger:
 
     def create(self, tx: Transaction, new: NewVersion, actor: str, cause: int | None) -> ModelVersion:
         """Add the next version of a model."""
+        now = self._clock.now()
+        # Clients may register names that Flyball's own models cannot have.
+        model = new.model if store.has_model(tx, new.model) else check_model_name(new.model)
+        store.put_model(tx, model, now)
         version = ModelVersion(
-            model=check_model_name(new.model),
+            model=model,
             number=store.last_number(tx, new.model) + 1,
             status=Status.CANDIDATE,
             package_digest=new.package_digest,
@@ -65,12 +74,19 @@ class Ledger:
             run_id=new.run_id,
             lineage=new.lineage,
             description=new.description,
-            created_at=self._clock.now(),
+            created_at=now,
             created_by=actor,
+            source=new.source,
+            location=new.location,
+            content_digest=new.content_digest,
+            logged_model=new.logged_model,
+            run_link=new.run_link,
+            updated_at=now,
         )
         store.append_version(tx, version)
         data = {
             "package": version.package_digest,
+            **({"source": version.source, "content": version.content_digest} if version.source else {}),
             "run": version.run_id,
             "metrics": version.metrics,
             "snapshots": version.lineage.get("snapshots") or {},
@@ -91,7 +107,7 @@ class Ledger:
         check_gates(version.model, plan.gates, version.metrics)
         evidence = Evidence(
             version=version.ref,
-            package_digest=version.package_digest,
+            package_digest=version.digest,
             metrics=version.metrics,
             approval=plan.approval,
             results=tuple(judge(plan.gates, version.metrics, findings.comparison, findings.latency)),
@@ -137,9 +153,10 @@ class Ledger:
     ) -> AliasMove | None:
         """Let an alias mean another version; None when it meant that one already."""
         now = self._clock.now()
-        moves = store.list_alias_moves(tx, model, alias)
-        last = moves[-1].number if moves else None
-        before = last if event_time is None else number_at(moves, event_time)
+        if event_time is None:
+            before = store.find_alias_now(tx, model, alias)
+        else:
+            before = number_at(store.list_alias_moves(tx, model, alias), event_time)
         if before == number:
             return None
         data = {

@@ -6,6 +6,7 @@ from flyball.core.hashing import digest_bytes
 from flyball.domain.registry import store
 from flyball.domain.registry.aliases import CHALLENGER, CHAMPION
 from flyball.domain.registry.evidence import Evidence
+from flyball.domain.registry.gates import ModelGates
 from flyball.domain.registry.versions import (
     EvidenceChangedError,
     ModelVersion,
@@ -55,9 +56,15 @@ def find_evidence(tx: Transaction, version: ModelVersion) -> Evidence | None:
     if content is None or digest_bytes(content.encode()) != version.evidence:
         raise EvidenceChangedError(version.ref, "the stored evidence is not what its digest says")
     evidence = from_json(content, Evidence, what=f"the evidence of {version.ref}")
-    if evidence.package_digest != version.package_digest or evidence.metrics != version.metrics:
+    if evidence.package_digest != version.digest or evidence.metrics != version.metrics:
         raise EvidenceChangedError(version.ref, "its package or its metrics are not those that the gates judged")
     return evidence
+
+
+def find_plan(tx: Transaction, model: str) -> ModelGates | None:
+    """Return what an endpoint of the project asks of a model's versions; None where no endpoint names it."""
+    content = store.find_plan(tx, model)
+    return None if content is None else from_json(content, ModelGates, what=f"the gates of {model}")
 
 
 def check_alias(tx: Transaction, model: str, alias: str, version: ModelVersion) -> None:
@@ -86,5 +93,5 @@ def check_alias(tx: Transaction, model: str, alias: str, version: ModelVersion) 
 
 def list_aliases(tx: Transaction, version: ModelVersion) -> list[str]:
     """Return the aliases that mean a version now, sorted."""
-    means = {move.alias: move.number for move in store.list_alias_moves(tx, version.model)}
-    return sorted(alias for alias, number in means.items() if number == version.number)
+    means = store.list_aliases_now(tx, version.model)
+    return [alias for alias, number in means.items() if number == version.number]

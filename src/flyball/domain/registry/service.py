@@ -4,6 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 from flyball.core.clock import Clock
+from flyball.core.encoding import to_canonical_json
 from flyball.core.errors import ConflictError, InvalidInputError
 from flyball.domain.access.service import AccessService
 from flyball.domain.journal.service import Journal
@@ -16,7 +17,7 @@ from flyball.domain.registry.aliases import (
     rollback_target,
 )
 from flyball.domain.registry.evidence import Evidence
-from flyball.domain.registry.gates import AUTOMATIC, ModelGates
+from flyball.domain.registry.gates import AUTOMATIC, GatePlan, ModelGates
 from flyball.domain.registry.ledger import Findings, Ledger, NewVersion
 from flyball.domain.registry.lookups import check_alias, find_evidence, get_version, list_aliases, require_model
 from flyball.domain.registry.packages import Package, open_package
@@ -94,10 +95,10 @@ class RegistryService:
             known_at: What was recorded later is left out; all is used by default.
         """
         with self._db.read() as tx:
-            moves = store.list_alias_moves(tx, model, alias)
             if at is None and known_at is None:
-                number = moves[-1].number if moves else None
+                number = store.find_alias_now(tx, model, alias)
             else:
+                moves = store.list_alias_moves(tx, model, alias)
                 number = number_at(moves, at or self._clock.now(), known_at)
             return store.find_version(tx, model, number) if number is not None else None
 
@@ -151,6 +152,15 @@ class RegistryService:
         return open_package(self.packages_root / self.get(ref).package_digest)
 
     # Changing
+
+    def declare(self, plan: GatePlan) -> None:
+        """Keep what the project's endpoints ask of versions, so that clients' versions are held to it too."""
+        plans = {model: to_canonical_json(gates).decode() for model, gates in plan.models.items()}
+        with self._db.read() as tx:
+            is_kept = store.list_plans(tx) == plans
+        if not is_kept:
+            with self._db.begin() as tx:
+                store.put_plans(tx, plans)
 
     def create_version(self, new: NewVersion, *, actor: str = "system", cause: int | None = None) -> ModelVersion:
         """Register a package as the next version of a model; its gates are not judged yet.

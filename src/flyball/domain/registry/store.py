@@ -1,6 +1,7 @@
 """The registry's SQL."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 
 from flyball.core.durations import from_us, to_us
@@ -10,8 +11,9 @@ from flyball.domain.registry.evidence import Evidence
 from flyball.domain.registry.versions import Approval, ModelVersion, Status
 from flyball.storage.db import Row, Transaction
 
-_VERSION = (
-    "model, number, status, package_digest, metrics, run_id, lineage, description, evidence, created_at_us, created_by"
+VERSION_COLUMNS = (
+    "model, number, status, package_digest, metrics, run_id, lineage, description, evidence, created_at_us, created_by,"
+    " source, location, content_digest, logged_model, run_link, stage, updated_at_us, deleted_at_us"
 )
 _ALIAS = "event, model, alias, number, previous, reason, actor, event_time_us, recorded_at_us"
 _APPROVAL = "event, model, number, user_name, role, evidence, approved_at_us, is_void"
@@ -20,7 +22,8 @@ _APPROVAL = "event, model, number, user_name, role, evidence, approved_at_us, is
 def append_version(tx: Transaction, version: ModelVersion) -> None:
     """Add a version."""
     tx.execute(
-        f"INSERT INTO registry_version ({_VERSION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO registry_version ({VERSION_COLUMNS})"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
         (
             version.model,
             version.number,
@@ -33,6 +36,13 @@ def append_version(tx: Transaction, version: ModelVersion) -> None:
             version.evidence,
             to_us(version.created_at),
             version.created_by,
+            version.source,
+            version.location,
+            version.content_digest,
+            version.logged_model,
+            version.run_link,
+            version.stage,
+            to_us(version.updated_at or version.created_at),
         ),
     )
 
@@ -46,26 +56,64 @@ def set_status(tx: Transaction, model: str, number: int, status: Status, evidenc
 
 
 def last_number(tx: Transaction, model: str) -> int:
-    """Return the number of a model's newest version; 0 when there is none."""
+    """Return the number of a model's newest version, deleted or not; 0 when there never was one."""
     return int(tx.value("SELECT coalesce(max(number), 0) FROM registry_version WHERE model = ?", (model,)))
 
 
 def find_version(tx: Transaction, model: str, number: int) -> ModelVersion | None:
-    """Return one version."""
-    row = tx.row(f"SELECT {_VERSION} FROM registry_version WHERE model = ? AND number = ?", (model, number))
-    return _read_version(row) if row else None
+    """Return one version, deleted or not: the past can be told."""
+    row = tx.row(f"SELECT {VERSION_COLUMNS} FROM registry_version WHERE model = ? AND number = ?", (model, number))
+    return read_version(row) if row else None
 
 
 def list_versions(tx: Transaction, model: str | None) -> list[ModelVersion]:
     """Return a model's versions by number, or those of all models."""
-    where, params = ("WHERE model = ?", (model,)) if model is not None else ("", ())
-    rows = tx.rows(f"SELECT {_VERSION} FROM registry_version {where} ORDER BY model, number", params)
-    return [_read_version(row) for row in rows]
+    where, params = ("AND model = ?", (model,)) if model is not None else ("", ())
+    rows = tx.rows(
+        f"SELECT {VERSION_COLUMNS} FROM registry_version WHERE deleted_at_us IS NULL {where} ORDER BY model, number",
+        params,
+    )
+    return [read_version(row) for row in rows]
 
 
 def list_models(tx: Transaction) -> list[str]:
-    """Return the names of all models, sorted."""
-    return [row["model"] for row in tx.rows("SELECT DISTINCT model FROM registry_version ORDER BY model")]
+    """Return the names of all models that have versions, sorted."""
+    sql = (
+        "SELECT name FROM registry_model AS m WHERE EXISTS"
+        " (SELECT 1 FROM registry_version AS v WHERE v.model = m.name AND v.deleted_at_us IS NULL) ORDER BY name"
+    )
+    return [row["name"] for row in tx.rows(sql)]
+
+
+def has_model(tx: Transaction, model: str) -> bool:
+    """Tell whether a model of the name is registered, with versions or without."""
+    return tx.value("SELECT 1 FROM registry_model WHERE name = ?", (model,)) is not None
+
+
+def put_model(tx: Transaction, model: str, at: datetime) -> None:
+    """Register a model, or note that it changed."""
+    tx.execute(
+        "INSERT INTO registry_model (name, description, created_at_us, updated_at_us) VALUES (?, '', ?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET updated_at_us = excluded.updated_at_us",
+        (model, to_us(at), to_us(at)),
+    )
+
+
+def put_plans(tx: Transaction, plans: Mapping[str, str]) -> None:
+    """Keep what versions of models must meet, by model; models that are not named must meet nothing."""
+    tx.execute("DELETE FROM registry_plan")
+    tx.execute_many("INSERT INTO registry_plan (model, gates) VALUES (?, ?)", list(plans.items()))
+
+
+def list_plans(tx: Transaction) -> dict[str, str]:
+    """Return what `put_plans` kept."""
+    return {row["model"]: row["gates"] for row in tx.rows("SELECT model, gates FROM registry_plan ORDER BY model")}
+
+
+def find_plan(tx: Transaction, model: str) -> str | None:
+    """Return what versions of one model must meet."""
+    found: str | None = tx.value("SELECT gates FROM registry_plan WHERE model = ?", (model,))
+    return found
 
 
 def put_evidence(tx: Transaction, version: ModelVersion, evidence: Evidence, recorded_at: datetime) -> None:
@@ -130,7 +178,7 @@ def list_approvals(tx: Transaction, model: str, number: int) -> list[Approval]:
 
 
 def append_alias_move(tx: Transaction, move: AliasMove) -> None:
-    """Add a move."""
+    """Add a move, and keep what the alias means now."""
     tx.execute(
         f"INSERT INTO registry_alias ({_ALIAS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -145,6 +193,32 @@ def append_alias_move(tx: Transaction, move: AliasMove) -> None:
             to_us(move.recorded_at),
         ),
     )
+    # A move of the past may not be the one that holds now.
+    number = tx.value(
+        "SELECT number FROM registry_alias WHERE model = ? AND alias = ?"
+        " ORDER BY event_time_us DESC, event DESC LIMIT 1",
+        (move.model, move.alias),
+    )
+    if number is None:
+        tx.execute("DELETE FROM registry_alias_now WHERE model = ? AND alias = ?", (move.model, move.alias))
+    else:
+        tx.execute(
+            "INSERT INTO registry_alias_now (model, alias, number) VALUES (?, ?, ?)"
+            " ON CONFLICT (model, alias) DO UPDATE SET number = excluded.number",
+            (move.model, move.alias, number),
+        )
+
+
+def find_alias_now(tx: Transaction, model: str, alias: str) -> int | None:
+    """Return the number of the version that an alias means now."""
+    found: int | None = tx.value("SELECT number FROM registry_alias_now WHERE model = ? AND alias = ?", (model, alias))
+    return found
+
+
+def list_aliases_now(tx: Transaction, model: str) -> dict[str, int]:
+    """Return what a model's aliases mean now, by name."""
+    rows = tx.rows("SELECT alias, number FROM registry_alias_now WHERE model = ? ORDER BY alias", (model,))
+    return {row["alias"]: row["number"] for row in rows}
 
 
 def list_alias_moves(tx: Transaction, model: str, alias: str | None = None) -> list[AliasMove]:
@@ -169,7 +243,8 @@ def list_alias_moves(tx: Transaction, model: str, alias: str | None = None) -> l
     ]
 
 
-def _read_version(row: Row) -> ModelVersion:
+def read_version(row: Row) -> ModelVersion:
+    """Return the version in a row of all columns."""
     return ModelVersion(
         model=row["model"],
         number=row["number"],
@@ -182,4 +257,12 @@ def _read_version(row: Row) -> ModelVersion:
         evidence=row["evidence"],
         created_at=from_us(row["created_at_us"]),
         created_by=row["created_by"],
+        source=row["source"],
+        location=row["location"],
+        content_digest=row["content_digest"],
+        logged_model=row["logged_model"],
+        run_link=row["run_link"],
+        stage=row["stage"],
+        updated_at=from_us(row["updated_at_us"]),
+        is_deleted=row["deleted_at_us"] is not None,
     )

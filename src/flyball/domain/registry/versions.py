@@ -101,6 +101,14 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
         evidence: The digest of the evidence of its gates; empty before they are judged.
         created_at: When.
         created_by: Who or what made it.
+        source: What a client made it from, as the client names it; empty for those that Flyball trains.
+        location: Where a client's files are.
+        content_digest: The digest of those files' names and digests as they were at registration.
+        logged_model: The id of the logged model that it was made from.
+        run_link: A client's address of the run.
+        stage: What clients call its stage.
+        updated_at: When it was changed last; None where it never was.
+        is_deleted: Whether clients deleted it; it can only be looked back at then.
     """
 
     model: str
@@ -114,11 +122,24 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     evidence: str = ""
     created_at: datetime
     created_by: str = "system"
+    source: str = ""
+    location: str = ""
+    content_digest: str = ""
+    logged_model: str = ""
+    run_link: str = ""
+    stage: str = "None"
+    updated_at: datetime | None = None
+    is_deleted: bool = False
 
     @property
     def ref(self) -> VersionRef:
         """``credit-risk/3``."""
         return make_ref(self.model, self.number)
+
+    @property
+    def digest(self) -> str:
+        """What its evidence is about: its package, or the files that a client registered and nothing packaged yet."""
+        return self.package_digest or self.content_digest
 
 
 def make_ref(model: str, number: int) -> VersionRef:

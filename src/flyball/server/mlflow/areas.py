@@ -1,6 +1,16 @@
 """Every area of the protocol, in one list."""
 
-from flyball.server.mlflow import experiments, inputs, metrics, runs, traces, versions
+from flyball.server.mlflow import (
+    experiments,
+    inputs,
+    logged_models,
+    metrics,
+    model_versions,
+    registered_models,
+    runs,
+    traces,
+    versions,
+)
 from flyball.server.mlflow.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -10,4 +20,7 @@ ROUTES: tuple[Route, ...] = (
     *metrics.ROUTES,
     *inputs.ROUTES,
     *traces.ROUTES,
+    *registered_models.ROUTES,
+    *model_versions.ROUTES,
+    *logged_models.ROUTES,
 )

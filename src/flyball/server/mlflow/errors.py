@@ -40,6 +40,7 @@ _CODES: dict[type[FlyballError], tuple[HTTPStatus, str]] = {
 # By stable code, so that the table needs no import of every room: what a client tells apart from its class's usual.
 _CODES_OF_LEAVES: dict[str, tuple[HTTPStatus, str]] = {
     "tracking/experiment-exists": (HTTPStatus.BAD_REQUEST, "RESOURCE_ALREADY_EXISTS"),
+    "registry/model-exists": (HTTPStatus.BAD_REQUEST, "RESOURCE_ALREADY_EXISTS"),
 }
 
 UNEXPECTED = Refusal(
