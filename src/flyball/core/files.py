@@ -26,6 +26,11 @@ class DiskFullError(BackendError):
         )
 
 
+def is_disk_full(error: OSError) -> bool:
+    """Tell whether the system refused to write because there is no room left."""
+    return error.errno in _NO_SPACE
+
+
 @contextmanager
 def writing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Write a file that appears under its name only when the block ends without an error.
@@ -45,7 +50,7 @@ def writing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         if durable:
             sync_folder(path.parent)
     except OSError as error:
-        raise (DiskFullError(path) if error.errno in _NO_SPACE else error) from error
+        raise (DiskFullError(path) if is_disk_full(error) else error) from error
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -79,7 +84,7 @@ def building_folder(path: Path) -> Iterator[Path]:
             unfinished.replace(path)
             sync_folder(path.parent)
     except OSError as error:
-        raise (DiskFullError(path) if error.errno in _NO_SPACE else error) from error
+        raise (DiskFullError(path) if is_disk_full(error) else error) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

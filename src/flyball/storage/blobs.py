@@ -8,6 +8,9 @@ from typing import Protocol
 from flyball.core.errors import BackendError, NotFoundError
 from flyball.core.files import write_bytes, writing
 from flyball.core.hashing import digest_bytes, digest_file
+from flyball.storage.blob_streams import PIECE_BYTES, BlobReader, BlobWriter
+
+__all__ = ["PIECE_BYTES", "BlobReader", "BlobStore", "BlobWriter", "LocalBlobStore"]
 
 
 class BlobStore(Protocol):
@@ -87,11 +90,37 @@ class LocalBlobStore:
         """Take over a finished file if it has the digest; see `adopt`. Returns whether it has."""
         return digest_file(path) == digest and bool(self.adopt(path))
 
+    def writing(self) -> BlobWriter:
+        """Return what takes a blob in pieces, in bounded memory; nothing is there before its `finish`.
+
+        It is a context manager, which removes what was not finished.
+        """
+        return BlobWriter(self.unfinished(), self._place)
+
+    def open(self, digest: str) -> BlobReader:
+        """Open a blob for reading in pieces.
+
+        Raises:
+            NotFoundError: There is no such blob.
+        """
+        return BlobReader(self.path(digest), digest)
+
     def unfinished(self) -> Path:
         """Return a fresh name on the store's file system, to write a file for `adopt`."""
         folder = self._root / "unfinished"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{os.getpid()}-{os.urandom(6).hex()}"
+
+    @property
+    def uploads(self) -> Path:
+        """The folder of uploads in parts."""
+        return self._root / "uploads"
+
+    def unfinished_upload(self) -> Path:
+        """Make a folder for the parts of an upload; its name is a secret of whoever may add to it."""
+        folder = self.uploads / os.urandom(16).hex()
+        folder.mkdir(parents=True)
+        return folder
 
     def has(self, digest: str) -> bool:
         """See `BlobStore.has`."""

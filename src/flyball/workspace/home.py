@@ -22,6 +22,7 @@ from flyball.domain.registry.service import RegistryService
 from flyball.domain.registry.sources import UncheckedFiles
 from flyball.domain.registry.versions import ModelVersion
 from flyball.domain.serving.service import RolloutService
+from flyball.domain.tracking.artifact_service import ArtifactService
 from flyball.domain.tracking.client_service import ClientRunService
 from flyball.domain.tracking.experiment_service import ExperimentService
 from flyball.domain.tracking.service import TrackingService
@@ -113,6 +114,11 @@ class Home:
     def traces(self) -> TraceService:
         """Traces of programs that answer requests."""
         return TraceService(self.db, self.journal, self.clock)
+
+    @cached_property
+    def artifacts(self) -> ArtifactService:
+        """Files of runs and of logged models."""
+        return ArtifactService(self.db, self.blobs)
 
     @cached_property
     def registry(self) -> RegistryService:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -34,10 +35,19 @@ class Calls:
         self._app = app
 
     def send(
-        self, method: str, path: str, body: bytes = b"", media_type: str = "application/json", **query: Any
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        media_type: str = "application/json",
+        *,
+        headers: Mapping[str, str] | None = None,
+        **query: Any,
     ) -> Reply:
-        """Send a request; ``path`` is percent-encoded already."""
-        return asyncio.run(self._send(method, path, body, media_type, urlencode(query, doseq=True).encode()))
+        """Send a request; ``path`` is percent-encoded already, and may have a query."""
+        path, _, asked = path.partition("?")
+        found = {"host": "test", "content-type": media_type, "content-length": str(len(body)), **(headers or {})}
+        return asyncio.run(self._send(method, path, body, found, asked or urlencode(query, doseq=True)))
 
     def get(self, path: str, **query: Any) -> Any:
         """GET below ``A`` and return the JSON, which must be a success."""
@@ -55,23 +65,27 @@ class Calls:
         assert reply.status == 200, reply.body
         return reply.json()
 
-    async def _send(self, method: str, path: str, body: bytes, media_type: str, query: bytes) -> Reply:
+    async def _send(self, method: str, path: str, body: bytes, headers: Mapping[str, str], query: str) -> Reply:
         scope = {
             "type": "http",
             "method": method,
             "path": path,
             "raw_path": path.encode(),
-            "query_string": query,
-            "headers": [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())],
+            "query_string": query.encode(),
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         }
         sent: list[Any] = []
+        received = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
+            if received:
+                return received.pop()
+            await asyncio.Event().wait()  # a client that stays
+            raise AssertionError
 
         async def send(message: Any) -> None:
             sent.append(message)
 
         await self._app(scope, receive, send)
-        headers = {key.decode(): value.decode() for key, value in sent[0]["headers"]}
-        return Reply(sent[0]["status"], headers, b"".join(message.get("body", b"") for message in sent[1:]))
+        answered = {key.decode(): value.decode() for key, value in sent[0]["headers"]}
+        return Reply(sent[0]["status"], answered, b"".join(message.get("body", b"") for message in sent[1:]))

@@ -13,6 +13,7 @@ from typing import Any, Self
 from flyball.core.clock import Clock
 from flyball.core.durations import format_duration, to_us
 from flyball.core.errors import ConflictError, InvalidInputError
+from flyball.domain.tracking.artifacts import check_name
 from flyball.domain.tracking.environment import EnvironmentProbe
 from flyball.domain.tracking.logging import logging_to
 from flyball.domain.tracking.processes import this_process
@@ -109,11 +110,11 @@ class LiveRun:
             content: Bytes, text, or the path of a file (only a ``Path`` is one; text is kept as it is).
 
         Raises:
-            InvalidInputError: There is no such file, or the name leads out of the run.
+            InvalidInputError: There is no such file.
+            ArtifactPathError: The name leads out of the run.
             ConflictError: The run has ended.
         """
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise InvalidInputError(f"artifact {name!r} leads out of the run", hint="Give it a relative name.")
+        name = check_name(_checked(name, "artifact"))
         if isinstance(content, Path):
             if not content.is_file():
                 raise InvalidInputError(f"artifact {name!r} cannot be kept: there is no file {str(content)!r}")
@@ -121,7 +122,7 @@ class LiveRun:
         else:
             data = content.encode() if isinstance(content, str) else content
             digest, size = self._spool.put_bytes(data), len(data)
-        self._append(Kept(_checked(name, "artifact"), digest, size))
+        self._append(Kept(name, digest, size))
 
     def finish(self, *, error: str = "", timeout: timedelta = _FINISH_TIMEOUT) -> None:
         """End the run, and wait until all of it is kept.

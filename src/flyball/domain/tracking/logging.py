@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flyball.core.errors import InvalidInputError
+from flyball.domain.tracking.artifacts import check_name
 
 
 class RunLog(Protocol):
@@ -65,7 +66,9 @@ def log_artifact(name: str, content: bytes | str | Path) -> None:
 
     Raises:
         InvalidInputError: It is called outside a step, or the file does not exist.
+        ArtifactPathError: The name leads out of the run.
     """
+    name = check_name(name)
     if isinstance(content, Path) and not content.is_file():
         raise InvalidInputError(f"artifact {name!r} cannot be kept: there is no file {str(content)!r}")
     _log("log_artifact").artifact(name, content.encode() if isinstance(content, str) else content)

@@ -8,7 +8,8 @@ from typing import Any
 
 from flyball.core.durations import from_us, to_us
 from flyball.core.encoding import from_json, to_json
-from flyball.domain.tracking import experiment_store, point_store
+from flyball.domain.tracking import artifact_store, experiment_store, point_store
+from flyball.domain.tracking.artifacts import ArtifactFile, Place
 from flyball.domain.tracking.points import Point
 from flyball.domain.tracking.runs import Artifact, Link, Maker, MetricPoint, Run, RunFacts, RunStatus
 from flyball.storage.db import Row, Transaction
@@ -174,17 +175,16 @@ def latest(tx: Transaction, run_id: str) -> dict[str, float]:
 
 def put_artifact(tx: Transaction, run_id: str, artifact: Artifact) -> None:
     """Keep a named file; a name that is there is replaced."""
-    tx.execute(
-        "INSERT INTO tracking_artifact (run_id, name, digest, size_bytes) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (run_id, name) DO UPDATE SET digest = excluded.digest, size_bytes = excluded.size_bytes",
-        (run_id, artifact.name, artifact.digest, artifact.size_bytes),
-    )
+    file = ArtifactFile(Place(run_id, artifact.name), artifact.digest, artifact.size_bytes)
+    artifact_store.put_file(tx, file)
 
 
 def artifacts(tx: Transaction, run_id: str) -> list[Artifact]:
     """Return a run's files by name."""
-    rows = tx.rows("SELECT name, digest, size_bytes FROM tracking_artifact WHERE run_id = ? ORDER BY name", (run_id,))
-    return [Artifact(name=row["name"], digest=row["digest"], size_bytes=row["size_bytes"]) for row in rows]
+    return [
+        Artifact(name=file.place.path, digest=file.digest, size_bytes=file.size_bytes)
+        for file in artifact_store.walk(tx, Place(run_id))
+    ]
 
 
 def put_link(tx: Transaction, run_id: str, direction: str, link: Link) -> None:
@@ -279,7 +279,6 @@ def copy_points(tx: Transaction, from_run: str, from_source: str, to_run: str, s
 def copy_logged(tx: Transaction, from_run: str, to_run: str) -> None:
     """Log to a run all that another of its experiment logged, for a run in which nothing had to be done again."""
     for table, columns in (
-        ("tracking_artifact", "name, digest, size_bytes"),
         ("tracking_link", "direction, kind, ref"),
         ("tracking_fact", "source, kind, value"),
     ):
@@ -287,6 +286,7 @@ def copy_logged(tx: Transaction, from_run: str, to_run: str) -> None:
             f"INSERT INTO {table} (run_id, {columns}) SELECT ?, {columns} FROM {table} WHERE run_id = ?",
             (to_run, from_run),
         )
+    artifact_store.copy_all(tx, from_run, to_run)
     numbers = (run_place(tx, to_run)[0], run_place(tx, from_run)[0])
     for table, columns in (
         ("tracking_param", "name, experiment_id, value, is_json"),

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from flyball.core.errors import FlyballError, InvalidInputError
+from flyball.core.errors import FlyballError
 from flyball.server.asgi import Receive, Scope, Send
 from flyball.server.mlflow.answers import Answer, StreamedAnswer, as_answer, encode
 from flyball.server.mlflow.areas import ROUTES
@@ -73,38 +73,19 @@ class MlflowApp:
             scope["query_string"],
             scope["headers"],
             receive,
+            self._committer.commit,
+            scope.get("scheme", "http"),
         )
         route, request.values = self._router.find(request.method, request.path)
         if route.kind is Kind.STREAM:
             return as_answer(await route.handler(self._home, request))
-        request.body = await _read_body(request, route.max_body_bytes, route.media_types)
+        await request.read_body(route.max_body_bytes, route.media_types)
         if route.kind is Kind.READ:
             return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, route, request)
         return as_answer(await self._committer.commit(route.handler(self._home, request)))
 
     def _read(self, route: Route, request: Request) -> Answer | StreamedAnswer:
         return as_answer(route.handler(self._home, request))
-
-
-async def _read_body(request: Request, limit_bytes: int, media_types: Sequence[str]) -> bytes:
-    if request.method in ("GET", "HEAD"):
-        return b""
-    length = request.header(b"content-length")
-    if length.isdigit() and int(length) > limit_bytes:
-        raise BodyTooLargeError(limit_bytes)
-    chunks = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit_bytes:
-            raise BodyTooLargeError(limit_bytes)
-        chunks.append(chunk)
-    media_type = request.header(b"content-type").partition(";")[0].strip().lower()
-    if chunks and media_type not in media_types:
-        # A page of another site can make a browser send forms and plain text, but not JSON, without being asked.
-        wanted = " or ".join(media_types)
-        raise InvalidInputError(f"the body's Content-Type must be {wanted}, but it is {media_type[:100]!r}")
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _send(send: Send, answer: Answer) -> None:

@@ -1,11 +1,13 @@
 """Every area of the protocol, in one list."""
 
 from flyball.server.mlflow import (
+    artifacts,
     experiments,
     inputs,
     logged_models,
     metrics,
     model_versions,
+    multipart,
     registered_models,
     runs,
     traces,
@@ -23,4 +25,6 @@ ROUTES: tuple[Route, ...] = (
     *registered_models.ROUTES,
     *model_versions.ROUTES,
     *logged_models.ROUTES,
+    *artifacts.ROUTES,
+    *multipart.ROUTES,
 )

@@ -1,7 +1,7 @@
 """A request of a client, and the JSON of Protocol Buffers that its body or its query holds."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -9,8 +9,12 @@ import msgspec
 
 from flyball.core.errors import InvalidInputError
 from flyball.server.asgi import Receive
+from flyball.server.mlflow.answers import JSON
+from flyball.server.problems import BodyTooLargeError
+from flyball.storage.db import Transaction
 
 T = TypeVar("T")
+Commit = Callable[[Callable[[Transaction], Any]], Awaitable[Any]]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """A whole number of a request; a larger one fits no database."""
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
@@ -46,6 +50,9 @@ class Request(msgspec.Struct):
 
     Attributes:
         path: As sent, percent-encoded, without the query.
+        commit: Does work in a transaction that is shared with other requests; for streams, whose handlers return
+            no work.
+        scheme: ``http`` or ``https``.
         values: What the route's path names stand for, decoded.
         body: All of it; empty for streams.
     """
@@ -55,6 +62,8 @@ class Request(msgspec.Struct):
     query: bytes
     headers: list[tuple[bytes, bytes]]
     receive: Receive
+    commit: Commit
+    scheme: str = "http"
     values: dict[str, str] = {}
     body: bytes = b""
 
@@ -103,6 +112,33 @@ class Request(msgspec.Struct):
                 yield chunk
             if not message.get("more_body", False):
                 return
+
+    async def read_body(self, limit_bytes: int, media_types: Sequence[str] = (JSON,)) -> None:
+        """Read all of a body into `body`.
+
+        Raises:
+            BodyTooLargeError: It is longer than the limit.
+            InvalidInputError: It is of another media type.
+            DisconnectedError: The client left.
+        """
+        if self.method in ("GET", "HEAD"):
+            return
+        length = self.header(b"content-length")
+        if length.isdigit() and int(length) > limit_bytes:
+            raise BodyTooLargeError(limit_bytes)
+        chunks = []
+        size = 0
+        async for chunk in self.stream():
+            size += len(chunk)
+            if size > limit_bytes:
+                raise BodyTooLargeError(limit_bytes)
+            chunks.append(chunk)
+        media_type = self.header(b"content-type").partition(";")[0].strip().lower()
+        if chunks and media_type not in media_types:
+            # A page of another site can make a browser send forms and plain text, but not JSON, without being asked.
+            wanted = " or ".join(media_types)
+            raise InvalidInputError(f"the body's Content-Type must be {wanted}, but it is {media_type[:100]!r}")
+        self.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _decode_query(self, type_: type[T]) -> T:
         kinds = _fields.get(type_) or _fields.setdefault(type_, _list_fields(type_))
