@@ -142,7 +142,7 @@ def test_what_is_no_metric_is_refused_by_name(home: Home, name: str, value: obje
 
 @pytest.mark.parametrize("name", ["../up", "/etc/x", "a/../../b"])
 def test_an_artifact_cannot_leave_its_run(home: Home, name: str) -> None:
-    with open_run(home, destination(home)) as run, pytest.raises(InvalidInputError, match="leads out"):
+    with open_run(home, destination(home)) as run, pytest.raises(InvalidInputError, match="Invalid path"):
         run.log_artifact(name, b"")
 
 

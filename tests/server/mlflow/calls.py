@@ -49,9 +49,9 @@ class Calls:
         found = {"host": "test", "content-type": media_type, "content-length": str(len(body)), **(headers or {})}
         return asyncio.run(self._send(method, path, body, found, asked or urlencode(query, doseq=True)))
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, /, **query: Any) -> Any:
         """GET below ``A`` and return the JSON, which must be a success."""
-        return self._succeed(self.send("GET", A + path, **query))
+        return self._succeed(self.send("GET", f"{A}{path}?{urlencode(query, doseq=True)}"))
 
     def post(self, path: str, **fields: Any) -> Any:
         """POST below ``A`` and return the JSON, which must be a success."""

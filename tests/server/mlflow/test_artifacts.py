@@ -36,7 +36,7 @@ def get(calls: Calls, path: str, **headers: str) -> Reply:
 
 
 def names(calls: Calls, path: str) -> list[tuple[str, bool, int | None]]:
-    reply = calls.send("GET", FILES, path=path)
+    reply = calls.send("GET", f"{FILES}?path={quote(path)}")
     assert reply.status == 200, reply.body
     return [(file["path"], file["is_dir"], file.get("file_size")) for file in reply.json()["files"]]
 
@@ -66,7 +66,7 @@ def test_a_run_lists_what_it_has(calls: Calls, root: str) -> None:
     found = calls.get("artifacts/list", run_id=run_id, path="plots")
     assert found["root_uri"] == f"mlflow-artifacts:/{root}"
     assert found["files"] == [{"path": "plots/roc.png", "is_dir": False, "file_size": 1}]
-    reply = calls.send("GET", "/get-artifact", run_uuid=run_id, path="plots/roc.png")
+    reply = calls.send("GET", f"/get-artifact?run_uuid={run_id}&path=plots/roc.png")
     assert (reply.body, reply.headers["content-type"]) == (b"x", "image/png")
 
 
