@@ -44,7 +44,6 @@ def test_experiments_and_runs(system: System, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-<<<<<<< HEAD
 def test_traces(system: System, tmp_path: Path) -> None:
     run_script(system, "tracing", tmp_path)
 
@@ -53,10 +52,11 @@ def test_traces(system: System, tmp_path: Path) -> None:
 @pytest.mark.xfail(reason="the artifacts and the registry over the protocol are not there yet", strict=True)
 def test_what_people_train_with(system: System, tmp_path: Path) -> None:
     run_script(system, "learning", tmp_path)
-=======
+
+
+@pytest.mark.slow
 def test_artifacts(system: System, tmp_path: Path) -> None:
     run_script(system, "artifacts", tmp_path)
->>>>>>> 573f1d0 (Prove artifacts with MLflow's own client, and say how to use them)
 
 
 @pytest.mark.slow
