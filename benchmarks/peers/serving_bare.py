@@ -1,0 +1,70 @@
+"""The limits of `benchmarks.serving`: a server that answers a constant, or calls the model and does nothing else.
+
+Usage: python serving_bare.py constant|model PROJECT HOME PORT
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import uvicorn
+
+ANSWER = b'{"model_name":"plain","model_version":"1","id":"0","outputs":[{"name":"prediction","shape":[1],"data":[0.5]}]}'
+
+
+class _Input(msgspec.Struct):
+    shape: list[int]
+    data: list[float]
+
+
+class _Body(msgspec.Struct):
+    inputs: list[_Input]
+
+
+def main(role: str, project: str, home: str, port: str) -> None:
+    predict = _load(Path(project), Path(home)) if role == "model" else None
+    decode = msgspec.json.Decoder(_Body).decode
+    encode = msgspec.json.Encoder().encode
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        answer = ANSWER
+        if predict is not None:
+            given = decode(body).inputs[0]
+            # The row's key comes first; the model takes the rest.
+            values = np.array(given.data).reshape(given.shape)[:, 1:]
+            output = {"name": "prediction", "datatype": "FP64", "shape": given.shape[:1], "data": predict(values).tolist()}
+            answer = encode({"model_name": "plain", "model_version": "1", "id": "0", "outputs": [output]})
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    options: dict[str, Any] = {"loop": "uvloop", "http": "httptools", "lifespan": "off", "ws": "none"}
+    uvicorn.run(app, port=int(port), log_level="error", access_log=False, date_header=False, **options)
+
+
+def _load(project: Path, home: Path) -> Any:
+    """Return the model as the gateway computes it."""
+    from flyball.workspace.workspace import Workspace
+
+    loaded = Workspace(project, home).packages.load("plain/1")
+    names = [field.name for field in loaded.signature.features.fields]
+    predict_array = getattr(loaded.predictor, "predict_array", None)
+    if predict_array is not None:
+        return predict_array
+    import polars as pl
+
+    return lambda values: loaded.predictor.predict(pl.DataFrame(values, schema=names))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:5])
