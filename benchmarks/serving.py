@@ -208,7 +208,9 @@ def _running(
         process.wait(timeout=30)
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes], *, any_status: bool = False, body: bytes | None = None) -> None:
+def wait_for(
+    url: str, process: subprocess.Popen[bytes], *, any_status: bool = False, body: bytes | None = None
+) -> None:
     """Wait until an address answers."""
     deadline = time.monotonic() + 60
     while True:

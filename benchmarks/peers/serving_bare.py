@@ -11,7 +11,9 @@ import msgspec
 import numpy as np
 import uvicorn
 
-ANSWER = b'{"model_name":"plain","model_version":"1","id":"0","outputs":[{"name":"prediction","shape":[1],"data":[0.5]}]}'
+ANSWER = (
+    b'{"model_name":"plain","model_version":"1","id":"0","outputs":[{"name":"prediction","shape":[1],"data":[0.5]}]}'
+)
 
 
 class _Input(msgspec.Struct):
@@ -42,7 +44,12 @@ def main(role: str, project: str, home: str, port: str) -> None:
             given = decode(body).inputs[0]
             # The row's key comes first; the model takes the rest.
             values = np.array(given.data).reshape(given.shape)[:, 1:]
-            output = {"name": "prediction", "datatype": "FP64", "shape": given.shape[:1], "data": predict(values).tolist()}
+            output = {
+                "name": "prediction",
+                "datatype": "FP64",
+                "shape": given.shape[:1],
+                "data": predict(values).tolist(),
+            }
             answer = encode({"model_name": "plain", "model_version": "1", "id": "0", "outputs": [output]})
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

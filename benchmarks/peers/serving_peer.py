@@ -41,7 +41,7 @@ def train(name, port):
         Path("service.py").write_text(_SERVICE)
 
 
-_SERVICE = '''
+_SERVICE = """
 import pickle
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Plain:
     @bentoml.api
     def predict(self, values: np.ndarray) -> np.ndarray:
         return self.model.predict_proba(values)[:, 1]
-'''
+"""
 
 
 def serve(name, port):

@@ -10,7 +10,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, R
 
 from flyball.domain.registry.runtimes import PredictionFailedError, Predictor
 from flyball.domain.registry.signatures import Arranger, Signature
-from flyball.runtimes.outputs import Array, to_predictions
+from flyball.runtimes.outputs import Array, are_numbers, to_predictions
 from flyball.runtimes.sklearn import to_array
 
 FILE_NAME = "model.onnx"
@@ -69,6 +69,10 @@ class OnnxPredictor:
         self._inputs = {put.name: put.type for put in self._session.get_inputs()}
         # Classifiers give the chosen class first and the probabilities last.
         self._output = self._session.get_outputs()[-1].name
+        kinds = list(self._inputs.values())
+        is_matrix = len(kinds) == 1 and kinds[0] in _NUMBERS and not signature.categories
+        self.predict_array = self._predict_array if is_matrix and are_numbers(signature) else None
+        self._name, self._type = next(iter(self._inputs)), _NUMBERS.get(kinds[0], np.float32)
 
     def predict(self, frame: pl.DataFrame) -> Array:
         """See `Predictor.predict`."""
@@ -78,6 +82,13 @@ class OnnxPredictor:
         except (ValueError, TypeError, Fail, InvalidArgument, RuntimeException) as error:
             raise PredictionFailedError("ONNX graph", str(error).partition("\n")[0]) from error
         return to_predictions(raw, self._signature, len(frame), "ONNX graph")
+
+    def _predict_array(self, inputs: Array) -> Array:
+        try:
+            raw = self._session.run([self._output], {self._name: inputs.astype(self._type, copy=False)})[0]
+        except (ValueError, TypeError, Fail, InvalidArgument, RuntimeException) as error:
+            raise PredictionFailedError("ONNX graph", str(error).partition("\n")[0]) from error
+        return to_predictions(raw, self._signature, len(inputs), "ONNX graph")
 
     def _feed(self, frame: pl.DataFrame) -> dict[str, Array]:
         if (len(self._inputs) == 1 and len(frame.columns) > 1) or list(self._inputs) == [_ONE_INPUT]:

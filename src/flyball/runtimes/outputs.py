@@ -38,3 +38,8 @@ def to_predictions(raw: Any, signature: Signature, rows: int, kind: str) -> Arra
             kind, f"it answers with the shape {values.shape}, where {expected} holds {signature.output}"
         )
     return values
+
+
+def are_numbers(signature: Signature) -> bool:
+    """Tell whether all features are numbers or flags, so that rows can be one array."""
+    return all(field.dtype in ("int", "float", "bool") for field in signature.features.fields)

@@ -14,7 +14,7 @@ from flyball.domain.registry.explaining import RawAttributions
 from flyball.domain.registry.runtimes import ModelNotSavedError, PredictionFailedError, Predictor
 from flyball.domain.registry.signatures import Arranger, Signature
 from flyball.runtimes.attributions import attribute_estimator
-from flyball.runtimes.outputs import Array, to_predictions
+from flyball.runtimes.outputs import Array, are_numbers, to_predictions
 from flyball.runtimes.pickles import dump_model, load_model
 from flyball.runtimes.rows import Predict, compile_row
 
@@ -80,6 +80,8 @@ class SklearnPredictor:
         self._compiled = compiled
         self._compute = model.predict if signature.task == "regression" else model.predict_proba
         self._threads = ThreadpoolController().select(user_api="openmp")
+        takes_arrays = is_array and are_numbers(signature) and not signature.categories
+        self.predict_array = self._predict_array if takes_arrays else None
 
     def predict(self, frame: pl.DataFrame) -> Array:
         """See `Predictor.predict`."""
@@ -87,15 +89,25 @@ class SklearnPredictor:
         try:
             if self._compiled is not None and len(frame) <= _A_FEW:
                 return np.array([self._compiled(row) for row in arranged.rows()], dtype=np.float64)
-            inputs = to_array(arranged) if self._is_array else arranged
-            if len(frame) < _FEW_ROWS:
-                with self._threads.limit(limits=1):
-                    raw = self._compute(inputs)
-            else:
-                raw = self._compute(inputs)
+            return self._run(to_array(arranged) if self._is_array else arranged)
         except (TypeError, ValueError) as error:
             raise PredictionFailedError(type(self._model).__name__, str(error).partition("\n")[0]) from error
-        return to_predictions(raw, self._signature, len(frame), type(self._model).__name__)
+
+    def _predict_array(self, inputs: Array) -> Array:
+        try:
+            if self._compiled is not None and len(inputs) <= _A_FEW:
+                return np.array([self._compiled(row) for row in inputs], dtype=np.float64)
+            return self._run(inputs)
+        except (TypeError, ValueError) as error:
+            raise PredictionFailedError(type(self._model).__name__, str(error).partition("\n")[0]) from error
+
+    def _run(self, inputs: Any) -> Array:
+        if len(inputs) < _FEW_ROWS:
+            with self._threads.limit(limits=1):
+                raw = self._compute(inputs)
+        else:
+            raw = self._compute(inputs)
+        return to_predictions(raw, self._signature, len(inputs), type(self._model).__name__)
 
 
 def to_array(frame: pl.DataFrame) -> Array:

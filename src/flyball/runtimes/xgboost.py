@@ -69,12 +69,15 @@ class XgboostPredictor:
 
     def predict(self, frame: pl.DataFrame) -> Array:
         """See `Predictor.predict`."""
-        inputs = to_array(self._arrange(frame))
+        return self.predict_array(to_array(self._arrange(frame)))
+
+    def predict_array(self, inputs: Array) -> Array:
+        """See `array_form`."""
         try:
             raw = self._booster.inplace_predict(inputs, iteration_range=self._trees, validate_features=False)
         except (ValueError, xgboost.core.XGBoostError) as error:
             raise PredictionFailedError("Booster", str(error).partition("\n")[0]) from error
-        return to_predictions(raw, self._signature, len(frame), "Booster")
+        return to_predictions(raw, self._signature, len(inputs), "Booster")
 
 
 def _answering(booster: xgboost.Booster) -> tuple[int, int]:

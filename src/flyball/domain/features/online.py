@@ -231,6 +231,18 @@ class OnlineReader:
         taken, self._counts = self._counts, Counter()
         return dict(taken)
 
+    def read_rows(
+        self, view: ViewRef, keys: Sequence[Sequence[Any]], at: datetime | Sequence[datetime]
+    ) -> list[OnlineFeatures | None]:
+        """Return what `complete` puts into a frame, as plain values: one row an entity, None where there is none.
+
+        Raises:
+            NotMaterialisedError: The view's version was never written to the online store.
+            BackendUnavailableError: The store did not answer.
+        """
+        self.columns(view.name, view.version)
+        return self.read(view.name, view.version, view.ttl, keys, at)
+
     def columns(self, view: str, version: str) -> Schema:
         """Return the feature columns of a view's version.
 

@@ -1,8 +1,9 @@
 """The prediction log's open segments: files that only grow, one writer each.
 
-A line is the CRC-32 of a record's JSON in eight hexadecimal signs, a space and the JSON. A request's lines go out
-with one ``write`` before its answer does; what the kernel has taken survives ``kill -9`` of the writer. A line that
-was cut off in the middle has the wrong checksum or no end, and is dropped: nobody was answered from it.
+A line is the CRC-32 of a record's JSON in eight hexadecimal signs, a space and the JSON; a record is one prediction or
+a batch of them (`batches.py`). A request's lines go out with one ``write`` before its answer does; what the kernel has
+taken survives ``kill -9`` of the writer. A line that was cut off in the middle has the wrong checksum or no end, and is
+dropped: nobody was answered from it.
 
 A writer holds the lock (``flock``) of its segment, so a segment that can be locked has no writer any more, whether it
 was closed or died: it is finished.
@@ -23,12 +24,15 @@ import msgspec
 
 from flyball.core.clock import Clock
 from flyball.core.errors import BackendUnavailableError, InvalidInputError
-from flyball.core.ids import IdSource
+from flyball.core.ids import ID_LENGTH, IdSource, id_offset
+from flyball.domain.predictions.batches import BEGINNING, decode_batch, expand
 from flyball.domain.predictions.records import PredictionRecord
 
 OPEN_FOLDER = "open"
 _SUFFIX = ".jsonl"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_BATCH_ID = len(BEGINNING) + len('"id":"')
+_MOST_IN_BATCH = 1_000_000
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(PredictionRecord).decode
@@ -84,18 +88,12 @@ class SegmentWriter:
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         unfinished.rename(self.path)
 
-    def append(self, records: Sequence[PredictionRecord]) -> None:
-        """Write records with one system call.
+    def append(self, lines: bytes | bytearray, rows: int) -> None:
+        """Write whole lines with one system call.
 
         Raises:
             OSError: Not all could be written; what was is taken back, or left as a torn line that readers drop.
         """
-        lines = bytearray()
-        for record in records:
-            text = _encode(record)
-            lines += b"%08x " % zlib.crc32(text)
-            lines += text
-            lines += b"\n"
         written = 0
         try:
             written = os.write(self._file, lines)
@@ -105,7 +103,7 @@ class SegmentWriter:
             if written:
                 os.ftruncate(self._file, self.size_bytes)
             raise
-        self.rows += len(records)
+        self.rows += rows
         self.size_bytes += len(lines)
 
     def close(self) -> None:
@@ -141,12 +139,15 @@ class PredictionLog:
         Raises:
             LogUnavailableError: They could not all be written; none of them may be answered.
         """
-        if not records:
-            return
+        if records:
+            self.append_lines(endpoint, b"".join([make_line(_encode(record)) for record in records]), len(records))
+
+    def append_lines(self, endpoint: str, lines: bytes, rows: int) -> None:
+        """Write lines of `make_line` that hold ``rows`` predictions; see `append`."""
         with self._lock:
             try:
                 writer = self._writer(endpoint)
-                writer.append(records)
+                writer.append(lines, rows)
             except OSError as error:
                 self._drop(endpoint)
                 raise LogUnavailableError(
@@ -202,6 +203,11 @@ class SegmentContent(msgspec.Struct, frozen=True, kw_only=True):
     damaged: int
 
 
+def make_line(text: bytes) -> bytes:
+    """Return the line of a record's JSON."""
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
 def read_segment(path: Path) -> SegmentContent:
     """Read a segment; one that is still written to is read up to its last whole line.
 
@@ -211,22 +217,38 @@ def read_segment(path: Path) -> SegmentContent:
     lines = path.read_bytes().split(b"\n")
     records, damaged = [], 0
     for number, line in enumerate(lines):
-        record = _read_line(line)
-        if record is not None:
-            records.append(record)
+        found = _read_line(line)
+        if found is not None:
+            records.extend(found)
         elif number < len(lines) - 2:
             damaged += 1
     return SegmentContent(records=records, damaged=damaged)
 
 
 def find_in_segment(path: Path, prediction_id: str) -> PredictionRecord | None:
-    """Return one record of a segment, without decoding the others."""
+    """Return one record of a segment, without decoding more than must be."""
     data = path.read_bytes()
     start = data.find(b'{"id":"%s"' % prediction_id.encode())
-    if start < 0:
-        return None
+    if start >= 0:
+        return _find_in_line(data, start, prediction_id)
+    # Of a batch only the first id is written; the others follow it.
+    start = data.find(BEGINNING)
+    while start >= 0:
+        first = data[start + _BATCH_ID : start + _BATCH_ID + ID_LENGTH].decode("latin-1")
+        if 0 <= id_offset(first, prediction_id) < _MOST_IN_BATCH:
+            found = _find_in_line(data, start, prediction_id)
+            if found is not None:
+                return found
+        start = data.find(BEGINNING, start + 1)
+    return None
+
+
+def _find_in_line(data: bytes, start: int, prediction_id: str) -> PredictionRecord | None:
     end = data.find(b"\n", start)
-    return _read_line(data[data.rfind(b"\n", 0, start) + 1 : end]) if end > 0 else None
+    if end < 0:
+        return None
+    records = _read_line(data[data.rfind(b"\n", 0, start) + 1 : end]) or []
+    return next((record for record in records if record.id == prediction_id), None)
 
 
 def list_open_segments(root: Path, endpoint: str) -> list[Path]:
@@ -277,11 +299,11 @@ def check_endpoint(endpoint: str) -> str:
     return endpoint
 
 
-def _read_line(line: bytes) -> PredictionRecord | None:
+def _read_line(line: bytes) -> list[PredictionRecord] | None:
     text = line[9:]
     try:
         if int(line[:8], 16) != zlib.crc32(text):
             return None
-        return _decode(text)
+        return expand(decode_batch(text)) if text.startswith(BEGINNING) else [_decode(text)]
     except (ValueError, msgspec.DecodeError):
         return None

@@ -1,5 +1,6 @@
 """How a model is kept in a package and how it computes: the port, and how the right runtime is found."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,6 +36,20 @@ class Predictor(Protocol):
             SchemaMismatchError: A feature is missing or has another type.
         """
         ...
+
+
+ArrayForm = Callable[["Array"], "Array"]
+"""Predicts rows of float64, ``(n_rows, n_features)`` in the order of the features, NaN for null; see `Predictor`."""
+
+
+def array_form(predictor: Predictor) -> "ArrayForm | None":
+    """Return how a predictor takes its features as one array; None where it must be given a frame.
+
+    A predictor that can do this has it as ``predict_array``: the same predictions without the cost of a frame. It
+    raises as `Predictor.predict` does.
+    """
+    form: ArrayForm | None = getattr(predictor, "predict_array", None)
+    return form
 
 
 class Runtime(Protocol):

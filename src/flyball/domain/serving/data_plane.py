@@ -16,8 +16,10 @@ from flyball.domain.predictions.labels import key_value
 from flyball.domain.predictions.log import PredictionLog
 from flyball.domain.predictions.records import NO_FIELDS, PredictionRecord, PredictionStatus, Reason
 from flyball.domain.serving.answers import Answer, FeatureUse, Problem, require_answered
+from flyball.domain.serving.direct import Block, DirectVersion, find_direct, list_rows
+from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk, DirectPlane
 from flyball.domain.serving.explaining import check_explainable, explain_rows
-from flyball.domain.serving.fleet import Fleet, Line, NothingLiveError
+from flyball.domain.serving.fleet import Fleet, Line, NothingLiveError, pin
 from flyball.domain.serving.loaded import FeatureLookup, LoadedVersion
 from flyball.domain.serving.plan import ServingPlan, Variant
 from flyball.domain.serving.routing import pick_variant
@@ -61,6 +63,59 @@ class DataPlane:
         self._prediction_log = log
         self._clock = clock
         self._ids = ids or IdSource(clock)
+        self._direct = DirectPlane(lookup, log, clock, self._ids)
+
+    def find_direct(self, endpoint: str, pinned: LoadedVersion | None = None) -> DirectVersion | None:
+        """Return what reads requests to an endpoint for the short way; None where only `predict` answers.
+
+        Raises:
+            UnknownNameError: There is no such endpoint.
+        """
+        loaded = pinned or self.fleet.line(endpoint).live
+        return None if loaded is None else find_direct(loaded)
+
+    def begin_direct(
+        self, endpoint: str, version: DirectVersion, block: Block, started_s: float, *, is_pinned: bool = False
+    ) -> DirectAsk | None:
+        """Return a request on the short way; None where it must go through `predict`. See `DirectPlane.route`."""
+        line = self.fleet.line(endpoint)
+        if not is_pinned and line.live is not version.loaded:
+            return None  # swapped since the rows were read
+        return self._direct.route(line, version, block, started_s, is_pinned=is_pinned)
+
+    def answer_direct(self, asks: Sequence[DirectAsk], *, defer: Defer | None = None) -> list[DirectAnswer | None]:
+        """Answer requests together, in order; None for one that must go through `predict`, which says why.
+
+        When this returns, all that is answered is in the prediction log.
+
+        Args:
+            asks: Requests of `begin_direct`.
+            defer: Takes the work of shadows; done before this returns by default.
+
+        Raises:
+            LogUnavailableError: The log cannot be written; nothing is answered.
+        """
+        answers = self._direct.answer(asks)
+        if any(ask.line.candidate is not None and ask.line.plan.has_shadow for ask in asks):
+            (defer or _now)(lambda: self._shadow_direct(asks, answers))
+        return answers
+
+    def _shadow_direct(self, asks: Sequence[DirectAsk], answers: Sequence[DirectAnswer | None]) -> None:
+        try:
+            left = self._direct.answer_shadows(asks, answers)
+        except FlyballError as error:
+            _log.warning("shadow predictions are lost: %s", error.message)
+            return
+        for place in left:
+            ask, answer = asks[place], answers[place]
+            now = self._clock.now()
+            rows = [
+                _Row(request=request, at=now, variant=Variant.LIVE, id=identifier)
+                for request, identifier in zip(
+                    list_rows(ask.version, ask.block), answer.ids if answer else (), strict=True
+                )
+            ]
+            self._run_shadow(ask.line, rows)
 
     def predict(
         self,
@@ -102,7 +157,7 @@ class DataPlane:
             check_explainable(len(requests))
         line = self.fleet.line(endpoint)
         if pinned is not None:
-            line = _pin(line, pinned)
+            line = pin(line, pinned)
         live = _require_live(line)
         times = _times(at, len(requests), self._clock)
         rows = [
@@ -208,17 +263,6 @@ def _times(at: datetime | Sequence[datetime] | None, count: int, clock: Clock) -
     if len(at) != count:
         raise InvalidInputError(f"{len(at)} times were given for {count} requests")
     return at
-
-
-def _pin(line: Line, pinned: LoadedVersion) -> Line:
-    """Return a line on which one version answers alone; who is live anyway keeps that role."""
-    plan = ServingPlan(
-        endpoint=line.plan.endpoint,
-        model=line.plan.model,
-        live=pinned.ref,
-        is_pinned=pinned.ref != line.plan.live,
-    )
-    return Line(served=line.served, plan=plan, live=pinned)
 
 
 def _share_of(started_s: float, rows: int) -> int:

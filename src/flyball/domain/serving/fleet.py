@@ -94,6 +94,17 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     problem: FlyballError | None = None
 
 
+def pin(line: Line, pinned: LoadedVersion) -> Line:
+    """Return a line on which one version answers alone; who is live anyway keeps that role."""
+    plan = ServingPlan(
+        endpoint=line.plan.endpoint,
+        model=line.plan.model,
+        live=pinned.ref,
+        is_pinned=pinned.ref != line.plan.live,
+    )
+    return Line(served=line.served, plan=plan, live=pinned)
+
+
 class Fleet:
     """Follows the journal, loads versions and swaps them in. Safe to call from several threads.
 

@@ -15,7 +15,7 @@ from flyball.domain.data.rules import Rule
 from flyball.domain.data.schemas import Field
 from flyball.domain.data.tables import Table
 from flyball.domain.features.labels import LabelRule
-from flyball.domain.features.online import Completed
+from flyball.domain.features.online import Completed, OnlineFeatures
 from flyball.domain.features.training_sets import ViewRef
 from flyball.domain.features.views import RequestFeatures
 from flyball.domain.registry.explaining import Explainer
@@ -104,6 +104,12 @@ class FeatureLookup(Protocol):
             NotMaterialisedError: A view's version was never written to the online store.
             BackendUnavailableError: The online store did not answer.
         """
+        ...
+
+    def read_rows(
+        self, view: ViewRef, keys: Sequence[Sequence[Any]], at: datetime | Sequence[datetime]
+    ) -> list[OnlineFeatures | None]:
+        """Return what `complete` puts into a frame, as plain values: one row an entity, None where there is none."""
         ...
 
 

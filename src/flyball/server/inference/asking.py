@@ -10,6 +10,8 @@ from flyball.domain.data.schemas import Field
 from flyball.domain.predictions.records import Explanation
 from flyball.domain.serving.answers import Answer, Problem, RequestRefusedError
 from flyball.domain.serving.data_plane import DataPlane
+from flyball.domain.serving.direct import Block, DirectVersion
+from flyball.domain.serving.direct_plane import DirectAnswer
 from flyball.domain.serving.fleet import Line, NothingLiveError
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.on_demand import VersionsOnDemand
@@ -163,8 +165,15 @@ class Asker:
         height = rows.height if isinstance(rows, Columns) else len(rows)
         if not 0 < height <= MAX_ROWS:
             raise TooManyRowsError(height)
-        requests = list(rows.rows()) if isinstance(rows, Columns) else rows
         exchange.rows = height
+        if isinstance(rows, Columns) and not explain:
+            direct = self.plane.find_direct(endpoint, version)
+            block = None if direct is None else direct.read_columns(rows.values, height)
+            if direct is not None and block is not None:
+                answered = self.ask_block(endpoint, direct, block, exchange, is_pinned=version is not None)
+                if answered is not None:
+                    return answered
+        requests = list(rows.rows()) if isinstance(rows, Columns) else rows
         exchange.mark("decode")
         answers = self.plane.predict(
             endpoint, requests, defer=exchange.defer, pinned=version, mark=exchange.mark, explain=explain
@@ -188,6 +197,36 @@ class Asker:
             if answers[0].scores is None
             else [list(answer.scores.values()) for answer in answers if answer.scores is not None],
             explanations=[answer.explanation for answer in answers] if explain else (),
+        )
+
+    def ask_block(
+        self, endpoint: str, version: DirectVersion, block: Block, exchange: Exchange, *, is_pinned: bool = False
+    ) -> Answered | None:
+        """Answer rows that a version read for the short way; None where only `ask` can tell.
+
+        Raises:
+            LogUnavailableError: The log cannot be written; nothing is answered.
+        """
+        ask = self.plane.begin_direct(endpoint, version, block, exchange.started_s, is_pinned=is_pinned)
+        if ask is None:
+            return None
+        exchange.mark("decode")
+        [answer] = self.plane.answer_direct([ask], defer=exchange.defer)
+        return None if answer is None else self.finish(endpoint, answer, exchange)
+
+    def finish(self, endpoint: str, answer: DirectAnswer, exchange: Exchange) -> Answered:
+        """Return what a request on the short way was answered, and note it."""
+        rows = len(answer.ids)
+        exchange.rows = rows
+        exchange.mark("score")
+        exchange.prediction_id, exchange.version = answer.ids[0], answer.loaded.ref
+        self._metrics.count_predictions(endpoint, answer.loaded.ref, answer.variant, rows)
+        return Answered(
+            endpoint=endpoint,
+            ids=answer.ids,
+            versions=[answer.loaded.ref] * rows,
+            predictions=answer.values,
+            scores=answer.scores or None,
         )
 
 

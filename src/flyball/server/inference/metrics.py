@@ -132,6 +132,10 @@ class GatewayMetrics:
         for answer in answers:
             self._predictions.add((answer.endpoint, answer.model_version, answer.variant, answer.status))
 
+    def count_predictions(self, endpoint: str, version: str, variant: str, rows: int) -> None:
+        """Count rows that were answered together."""
+        self._predictions.add((endpoint, version, str(variant), "ok"), float(rows))
+
     def set_lag(self, lag_s: float) -> None:
         """Note how late the event loop is."""
         self._lag.set((self._worker,), max(0.0, lag_s))

@@ -6,11 +6,12 @@ from typing import Any
 import msgspec
 
 from flyball.core.errors import InvalidInputError, UnknownNameError
+from flyball.domain.serving.direct import find_direct
 from flyball.domain.serving.fleet import NothingLiveError
 from flyball.domain.serving.loaded import LoadedVersion
-from flyball.server.inference.asking import Asker
+from flyball.server.inference.asking import Answered, Asker
 from flyball.server.inference.exchange import Exchange
-from flyball.server.inference.oip.interface import MODEL_VERSION, Interface, read_columns, write_output
+from flyball.server.inference.oip.interface import MODEL_VERSION, Interface, read_block, read_columns, write_output
 from flyball.server.inference.oip.tensors import Tensor
 from flyball.version import __version__
 
@@ -76,8 +77,7 @@ class OpenInference:
         for name in request.outputs:
             if name not in interface.outputs:
                 raise UnknownOutputError(name, list(interface.outputs))
-        columns = read_columns(interface, request.inputs)
-        answered = self._asker.ask(request.model, columns, exchange, loaded if request.version else None)
+        answered = self._ask(request, loaded, interface, exchange)
         names = list(request.outputs or interface.answered)
         if not answered.number and MODEL_VERSION not in names:
             # Two versions shared the rows: who answered which is never left open.
@@ -88,6 +88,16 @@ class OpenInference:
             id=request.id or answered.ids[0],
             outputs=[write_output(interface.outputs[name], answered) for name in names],
         )
+
+    def _ask(self, request: InferRequest, loaded: LoadedVersion, interface: Interface, exchange: Exchange) -> Answered:
+        direct = find_direct(loaded)
+        block = None if direct is None else read_block(direct, request.inputs)
+        if direct is not None and block is not None:
+            answered = self._asker.ask_block(request.model, direct, block, exchange, is_pinned=bool(request.version))
+            if answered is not None:
+                return answered
+        columns = read_columns(interface, request.inputs)
+        return self._asker.ask(request.model, columns, exchange, loaded if request.version else None)
 
     def interface(self, loaded: LoadedVersion) -> Interface:
         """Return the tensors of a version, made once."""

@@ -8,8 +8,9 @@ import numpy as np
 
 from flyball.domain.data.schemas import DType, Field
 from flyball.domain.registry.signatures import Signature
+from flyball.domain.serving.direct import Block, DirectVersion
 from flyball.domain.serving.loaded import LoadedVersion
-from flyball.server.inference.asking import Answered, Columns, required_fields
+from flyball.server.inference.asking import MAX_ROWS, Answered, Columns, required_fields
 from flyball.server.inference.oip.tensors import BOOL, BYTES, FP64, INT64, Array, Tensor, TensorError
 
 PREDICTION, SCORES, PREDICTION_ID, MODEL_VERSION = "prediction", "scores", "prediction_id", "model_version"
@@ -77,6 +78,21 @@ def _prediction_datatype(signature: Signature) -> str:
         return FP64
     kinds = {type(label) for label in signature.classes}
     return {bool: BOOL, int: INT64, float: FP64}.get(kinds.pop(), BYTES) if len(kinds) == 1 else BYTES
+
+
+def read_block(version: DirectVersion, tensors: Sequence[Tensor]) -> Block | None:
+    """Return the rows of one matrix of all fields for the short way; None where they must be read as columns."""
+    if len(tensors) != 1 or not version.is_matrix:
+        return None
+    tensor = tensors[0]
+    shape, values = tensor.shape, tensor.values
+    if len(shape) != 2 or shape[1] != version.width or tensor.datatype in (BOOL, BYTES):
+        return None
+    if version.width == 1 and tensor.name in version.layout.names:
+        return None
+    if not 0 < shape[0] <= MAX_ROWS:
+        return None
+    return Block(values.tolist() if isinstance(values, np.ndarray) else values, shape[0], text=tensor.text)
 
 
 def read_columns(interface: Interface, tensors: Sequence[Tensor]) -> Columns:

@@ -9,7 +9,7 @@ from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
 from flyball.server.inference.oip.inference import InferAnswer, InferRequest, OpenInference
-from flyball.server.inference.oip.tensors import Tensor, TensorError, read_json, read_raw, write_raw
+from flyball.server.inference.oip.tensors import Tensor, TensorError, read_raw, read_text_of_json, write_raw
 from flyball.server.inference.paths import refuse_plainly, require_method, unknown_path
 from flyball.server.problems import BodyUnreadableError
 
@@ -28,7 +28,7 @@ class _Input(msgspec.Struct):
     datatype: str
     shape: list[_Size]
     parameters: dict[str, Any] | None = None
-    data: Any = None
+    data: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Output(msgspec.Struct):
@@ -122,7 +122,10 @@ class OpenInferenceRest:
             body = _decode(header)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise BodyUnreadableError(_reason(header, error)) from error
-        inputs, left = _read_inputs(body.inputs, raw)
+        try:
+            inputs, left = _read_inputs(body.inputs, raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BodyUnreadableError(_reason(header, error)) from error
         if left:
             raise TensorError(f"{left:,} bytes follow the last binary tensor")
         wanted = body.outputs or []
@@ -184,11 +187,11 @@ def _read_inputs(inputs: Sequence[_Input], raw: memoryview) -> tuple[list[Tensor
     for found in inputs:
         size = (found.parameters or {}).get("binary_data_size")
         if size is None:
-            tensors.append(read_json(found.name, found.datatype, found.shape, found.data))
+            tensors.append(read_text_of_json(found.name, found.datatype, found.shape, bytes(found.data)))
             continue
         if type(size) is not int or not 0 <= size <= len(raw):
             raise TensorError(f"input {found.name!r} has {size!r} binary bytes, but {len(raw):,} are left in the body")
-        if found.data is not None:
+        if found.data:
             raise TensorError(f"input {found.name!r} has both data and binary_data_size")
         tensors.append(read_raw(found.name, found.datatype, found.shape, raw[:size]))
         raw = raw[size:]
