@@ -1,5 +1,6 @@
 """ONNX Runtime: models that are ONNX, and scikit-learn models that convert to it."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,13 @@ class OnnxRuntime:
 
     def convert(self, model: Any, folder: Path, signature: Signature, reference: pl.DataFrame, precision: str) -> None:
         """See `Converter.convert`. One tensor of all features, or one input a column where some are text."""
+        if precision == "float64" and are_numbers(signature) and not signature.categories:
+            from flyball.runtimes.onnx_trees import NotKnownError, write_exact
+
+            with suppress(NotKnownError):
+                data = write_exact(model, len(signature.features.fields))
+                (folder / FILE_NAME).write_bytes(data)
+                return
         from skl2onnx import to_onnx
         from skl2onnx.common import data_types
 

@@ -17,7 +17,7 @@ from flyball.domain.data.requests import RequestSchema
 from flyball.domain.data.row_checks import compile_row
 from flyball.domain.data.schemas import Field, Schema
 from flyball.domain.data.tables import Table
-from flyball.domain.features.online import Completed
+from flyball.domain.features.online import Completed, OnlineFeatures
 from flyball.domain.features.training_sets import ViewRef
 from flyball.domain.features.views import RequestFeatures
 from flyball.domain.journal.service import Journal
@@ -47,6 +47,14 @@ class FakePredictor:
 
 class FakeLookup:
     """Knows customers 1 to 9, for one day after the first of March."""
+
+    def read_rows(self, view: ViewRef, keys: Sequence[Any], at: Any) -> list[OnlineFeatures | None]:
+        return [
+            OnlineFeatures(view=view.name, version=view.version, event_time=FEATURE_TIME, values={"late": float(key)})
+            if key is not None and key < 10 and at - START < timedelta(days=1)
+            else None
+            for (key,) in keys
+        ]
 
     def complete(self, requests: Sequence[Any], views: Sequence[ViewRef], at: Any) -> Completed:
         times = [at] * len(requests) if isinstance(at, datetime) else at
