@@ -1,6 +1,7 @@
 """The ``flyball`` command: finds the command's file, and turns every error into words and an exit status."""
 
 import importlib
+import keyword
 import sys
 from pathlib import Path
 
@@ -28,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("data", "Look at tables: what they hold, what changed, what could be expected, what leaks."),
     "snapshot": ("data", "Keep a table as it is now."),
     "score": ("scoring", "Predict the rows of a table."),
+    "export": ("porting", "Write everything as Parquet, JSON and plain files."),
+    "import": ("porting", "Bring in what another store, or an archive, holds."),
     "replay": ("replays", "Live through the project's past under one or more policies."),
 }
 TRY_AGAIN = 75
@@ -45,7 +48,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"flyball.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        # A word of Python, such as import, names no function.
+        command: click.Command = getattr(module, f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,9 @@ from flyball.core.hashing import digest_bytes, digest_file
 from flyball.storage.blob_streams import PIECE_BYTES, BlobReader, BlobWriter
 
 __all__ = ["PIECE_BYTES", "BlobReader", "BlobStore", "BlobWriter", "LocalBlobStore"]
+
+
+_DIGEST_SIGNS = 64
 
 
 class BlobStore(Protocol):
@@ -104,6 +108,12 @@ class LocalBlobStore:
             NotFoundError: There is no such blob.
         """
         return BlobReader(self.path(digest), digest)
+
+    def list_digests(self) -> Iterator[str]:
+        """Yield the digests of all blobs, sorted."""
+        folders = sorted(entry for entry in self._root.glob("[0-9a-f][0-9a-f]") if entry.is_dir())
+        for folder in folders:
+            yield from sorted(entry.name for entry in folder.iterdir() if len(entry.name) == _DIGEST_SIGNS)
 
     def unfinished(self) -> Path:
         """Return a fresh name on the store's file system, to write a file for `adopt`."""

@@ -33,7 +33,8 @@ OnSealed = Callable[[Transaction, pl.DataFrame], None]
 _GROUP_BYTES = 64_000_000
 # Small row groups let a search for one id skip nearly all of a file.
 _ROW_GROUP = 8_192
-_LOCK = "seal.lock"
+SEAL_LOCK = "seal.lock"
+"""In an endpoint's folder; whoever holds it keeps its predictions from moving."""
 
 
 class SealResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +76,7 @@ class Sealer:
         paths = list_open_segments(self._root, endpoint)
         if not paths and endpoint in self._tidied:
             return SealResult(endpoint=endpoint)
-        with suppress(ConflictError), holding_lock(self._root / endpoint / _LOCK, held_message="sealing"):
+        with suppress(ConflictError), holding_lock(self._root / endpoint / SEAL_LOCK, held_message="sealing"):
             self._tidy(endpoint)
             result = self._seal_finished(endpoint, now, on_sealed)
             if result.segments:

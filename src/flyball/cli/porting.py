@@ -1,0 +1,62 @@
+"""Commands that take everything along: export, import."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flyball.cli.options import Place, emit, json_option, place_options
+
+if TYPE_CHECKING:
+    from flyball.workspace.archives import Manifest
+
+
+@click.command()
+@click.argument("archive", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--check", is_flag=True, help="Only check that an archive that is there is whole.")
+@json_option
+@place_options
+def export(place: Place, archive: Path, check: bool, as_json: bool) -> None:
+    """Write everything of the home into DIR as Parquet, JSON and plain files; it may be in use meanwhile.
+
+    \b
+    Examples:
+      flyball export ../everything
+      flyball export ../everything --check
+    """
+    from flyball.workspace.exporting import export_home
+    from flyball.workspace.home import Home
+    from flyball.workspace.restoring import check_archive
+
+    found = check_archive(archive) if check else export_home(Home(place.project, place.home), archive.resolve())
+    done = "is whole" if check else "is written"
+    emit(found, as_json=as_json, text=lambda manifest: f"{archive} {done}: {_count(manifest)}")
+
+
+@click.group("import")
+def import_() -> None:
+    """Bring in what another store, or an archive, holds."""
+
+
+@import_.command()
+@click.argument("archive", metavar="DIR", type=click.Path(file_okay=False, exists=True, path_type=Path))
+@json_option
+@place_options
+def flyball(place: Place, archive: Path, as_json: bool) -> None:
+    """Fill an empty home from DIR, which `flyball export` wrote; every file is checked by its digest.
+
+    \b
+    Example:
+      flyball import flyball ../everything --home .flyball
+    """
+    from flyball.workspace.home import Home
+    from flyball.workspace.restoring import restore_home
+
+    found = restore_home(archive, Home(place.project, place.home))
+    emit(found, as_json=as_json, text=lambda manifest: f"{place.home} is filled: {_count(manifest)}")
+
+
+def _count(manifest: "Manifest") -> str:
+    files = sum(count.files for count in manifest.files.values())
+    size = sum(count.size_bytes for count in manifest.files.values())
+    return f"{manifest.rows:,} rows of {len(manifest.tables)} tables, {files:,} files of {size / 1e6:,.1f} MB"
