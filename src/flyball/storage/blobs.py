@@ -13,7 +13,6 @@ from flyball.storage.blob_streams import PIECE_BYTES, BlobReader, BlobWriter
 
 __all__ = ["PIECE_BYTES", "BlobReader", "BlobStore", "BlobWriter", "LocalBlobStore"]
 
-
 _DIGEST_SIGNS = 64
 
 

@@ -63,7 +63,7 @@ def read_pages(tx: Transaction, shape: TableShape, target_bytes: int) -> Iterato
     select, group = (names, "") if shape.has_key else (f"{names}, count(*)", f" GROUP BY {names}")
     limit, last = _FIRST_PAGE, None
     while True:
-        where, params = "", []
+        where, params = "", list[Any]()
         if last is not None:
             where, params = f" WHERE ({key}) > ({', '.join('?' * len(places))})", last
         rows = tx.tuples(f"SELECT {select} FROM {shape.name}{where}{group} ORDER BY {key} LIMIT ?", [*params, limit])
