@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from flyball.core.errors import BackendError, ConflictError
+from flyball.core.errors import ConflictError
 from flyball.core.files import building_folder, holding_lock
 from flyball.core.hashing import digest_file
 from flyball.domain.predictions.log import list_endpoints
@@ -145,12 +145,7 @@ class _FileWriter:
         self._tell(BLOBS)
         for digest in self._home.blobs.list_digests():
             path = f"{BLOBS}/{digest[:2]}/{digest}"
-            size, found = _copy(self._home.blobs.path(digest), self._folder / path)
-            if found != digest:
-                raise BackendError(
-                    f"the stored content {digest!r} is damaged: its bytes have another digest",
-                    hint="Restore the home's folder blobs from a backup, and check the disk.",
-                )
+            size = self._copy_blob(digest, self._folder / path)
             yield path, size, digest
         for name in FOLDERS:
             self._tell(name)
@@ -159,6 +154,13 @@ class _FileWriter:
                 if self._is_wanted(file):
                     path = f"{name}/{file.relative_to(root)}"
                     yield path, *_copy(file, self._folder / path)
+
+    def _copy_blob(self, digest: str, target: Path) -> int:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with self._home.blobs.open(digest) as reader, target.open("wb") as file:
+            for chunk in reader.chunks():
+                file.write(chunk)
+            return reader.size_bytes
 
     def _is_wanted(self, file: Path) -> bool:
         if file.name.startswith(".") or file.suffix == ".lock":

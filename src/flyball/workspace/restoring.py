@@ -131,8 +131,7 @@ def _restore_file(archive: Path, home: Home, path: str, size_bytes: int, digest:
     kind, _, rest = path.partition("/")
     if kind == BLOBS:
         if not home.blobs.has(digest):
-            _check_file(source, path, size_bytes, digest)
-            home.blobs.put_file(source)
+            _restore_blob(source, home, path, digest)
         return
     if kind not in FOLDERS or not rest:
         raise ArchiveInvalidError(f"the archive lists {path!r}, which is in no folder of a home")
@@ -150,6 +149,17 @@ def _restore_file(archive: Path, home: Home, path: str, size_bytes: int, digest:
     except FileNotFoundError as error:
         raise ArchiveDamagedError(path, "is missing") from error
     shutil.copymode(source, target)
+
+
+def _restore_blob(source: Path, home: Home, path: str, digest: str) -> None:
+    try:
+        with source.open("rb") as file, home.blobs.writing() as writer:
+            while piece := file.read(_PIECE):
+                writer.write(piece)
+            if writer.finish() != digest:
+                raise ArchiveDamagedError(path, "has another digest than when it was written")
+    except FileNotFoundError as error:
+        raise ArchiveDamagedError(path, "is missing") from error
 
 
 def _check_file(file: Path, path: str, size_bytes: int, digest: str) -> None:
