@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("archive", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("archive", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--check", is_flag=True, help="Only check that an archive that is there is whole.")
 @json_option
 @place_options
 def export(place: Place, archive: Path, check: bool, as_json: bool) -> None:
-    """Write everything of the home into DIR as Parquet, JSON and plain files; it may be in use meanwhile.
+    """Write everything of the home into the folder ARCHIVE as Parquet, JSON and plain files; it may be in use meanwhile.
 
     \b
     Examples:
@@ -39,11 +39,11 @@ def import_() -> None:
 
 
 @import_.command()
-@click.argument("archive", metavar="DIR", type=click.Path(file_okay=False, exists=True, path_type=Path))
+@click.argument("archive", type=click.Path(file_okay=False, exists=True, path_type=Path))
 @json_option
 @place_options
 def flyball(place: Place, archive: Path, as_json: bool) -> None:
-    """Fill an empty home from DIR, which `flyball export` wrote; every file is checked by its digest.
+    """Fill an empty home from ARCHIVE, which `flyball export` wrote; every file is checked by its digest.
 
     \b
     Example:
