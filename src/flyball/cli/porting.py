@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @json_option
 @place_options
 def export(place: Place, archive: Path, check: bool, as_json: bool) -> None:
-    """Write everything of the home into the folder ARCHIVE as Parquet, JSON and plain files; it may be in use meanwhile.
+    """Write all that the home holds into the folder ARCHIVE as Parquet, JSON and plain files; it may be in use.
 
     \b
     Examples:

@@ -49,7 +49,6 @@ def test_traces(system: System, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="the artifacts and the registry over the protocol are not there yet", strict=True)
 def test_what_people_train_with(system: System, tmp_path: Path) -> None:
     run_script(system, "learning", tmp_path)
 

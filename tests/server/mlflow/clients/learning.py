@@ -141,7 +141,7 @@ def registering() -> None:
     with mlflow.start_run():
         logged = mlflow.sklearn.log_model(model, name="model", registered_model_name="iris", pip_requirements=[])
     again = mlflow.register_model(logged.model_uri, "iris")
-    assert (logged.registered_model_version, int(again.version)) == (1, 2)
+    assert (int(logged.registered_model_version), int(again.version)) == (1, 2), logged.registered_model_version
     client.set_registered_model_alias("iris", "champion", "2")
     found = mlflow.pyfunc.load_model("models:/iris@champion")
     assert (pd.Series(found.predict(X)) == model.predict(X)).all()
