@@ -8,7 +8,7 @@ from flyball.cli.options import Place, emit, json_option, place_options
 from flyball.cli.running import ask, find_running
 from flyball.core.encoding import from_json
 from flyball.core.errors import InvalidInputError
-from flyball.core.settings import load_settings
+from flyball.core.settings import PROJECT_FILE, has_project, load_settings
 from flyball.server.ports import find_grpc_port
 from flyball.server.up import Up
 
@@ -22,18 +22,31 @@ from flyball.server.up import Up
 def up(place: Place, host: str | None, port: int | None) -> None:
     """Start the API, the endpoints and the loop, until Ctrl-C.
 
+    In a folder without a project, starts a server for runs, models and traces of other programs alone: for what
+    `fb.run()` and MLflow's clients log.
+
     \b
     Example:
       flyball up --port 3592
     """
-    from flyball.workspace.project import Project
-
     settings, _ = load_settings(place.project, {"host": host, "port": port})
-    endpoints = Project.load(place.project).endpoints  # a project that does not load is told of here, not in a log
 
     def tell(line: str) -> None:
         click.echo(line, err=True)
 
+    if not has_project(place.project):
+        address = f"http://{settings.host}:{settings.port}"
+        greeting = [
+            f"There is no {PROJECT_FILE} in {str(place.project)!r}: runs and models of other programs are kept.",
+            f"MLflow       export MLFLOW_TRACKING_URI={address}",
+            f"fb.run()     export FLYBALL_SERVER={address}",
+            "Ctrl-C stops everything.",
+        ]
+        Up(place.project, place.home, settings.host, settings.port, tell, greeting, roles=["control"]).run()
+        return
+    from flyball.workspace.project import Project
+
+    endpoints = Project.load(place.project).endpoints  # a project that does not load is told of here, not in a log
     grpc_port = find_grpc_port(settings.port, settings.grpc_port)
     base = f"http://{settings.host}"
     greeting = [
@@ -43,7 +56,7 @@ def up(place: Place, host: str | None, port: int | None) -> None:
         *([f"gRPC         {settings.host}:{grpc_port}"] if grpc_port else []),
         "Ctrl-C stops everything.",
     ]
-    further_ports = [grpc_port] if grpc_port else []
+    further_ports = [settings.port + 1, *([grpc_port] if grpc_port else [])]
     system = Up(place.project, place.home, settings.host, settings.port, tell, greeting, further_ports)
     system.run()
 

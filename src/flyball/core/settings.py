@@ -73,6 +73,11 @@ class Sourced(msgspec.Struct, frozen=True):
     source: str
 
 
+def has_project(folder: Path) -> bool:
+    """Tell whether a folder declares a project; without one it can keep runs and versions of other programs."""
+    return (folder / PROJECT_FILE).is_file()
+
+
 def load_settings(
     project_dir: Path,
     arguments: Mapping[str, Any] | None = None,

@@ -1,5 +1,7 @@
-"""The three types of every ASGI application, and the one that sends a request to one of several."""
+"""The three types of every ASGI application, one that sends requests to several, and one that is made when asked."""
 
+import asyncio
+import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -20,3 +22,30 @@ def mount(first: Application, serves: Callable[[str], bool], then: Application) 
         await (first if is_first else then)(scope, receive, send)
 
     return choose
+
+
+class Deferred:
+    """An application that is made, in a thread, when the first request for it comes.
+
+    Args:
+        make: Makes it.
+    """
+
+    def __init__(self, make: Callable[[], Application]) -> None:
+        self._make = make
+        self._made: Application | None = None
+        self._lock = threading.Lock()
+
+    def load(self) -> Application:
+        """Return the application; the first call makes it."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        made = self._made
+        if made is None:
+            made = await asyncio.to_thread(self.load)
+        await made(scope, receive, send)

@@ -19,7 +19,8 @@ from flyball.core.files import holding_lock, write_bytes
 from flyball.server.lifeline import HEARTBEAT
 from flyball.workspace.trainers import LIFELINE
 
-_ROLES = ("control", "gateway", "loop")
+ROLES = ("control", "gateway", "loop")
+"""What serves a project. Without one, ``control`` alone serves runs and versions of other programs."""
 # A request's few rows gain nothing from threads inside the libraries; starting them costs more than the work.
 _SETTINGS_OF_LIBRARIES = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 _STOP_GRACE_S = 10.0
@@ -44,10 +45,11 @@ class Up:
         project: The project's folder.
         home: The home's folder; only one ``flyball up`` may use it at a time.
         host: A loopback address.
-        port: The control plane's port; inference is at ``port + 1``.
+        port: The control plane's port; inference is at ``port + 1``, which belongs to ``further_ports``.
         tell: Receives one line for a person at a time.
         greeting: Lines to tell once it is certain that everything can start.
-        further_ports: Ports besides those two that must be free.
+        further_ports: Ports besides the control plane's that must be free.
+        roles: The processes to run.
 
     Raises:
         NotPermittedError: The host is reachable from elsewhere; there is no access control yet.
@@ -62,6 +64,7 @@ class Up:
         tell: Callable[[str], None],
         greeting: Sequence[str] = (),
         further_ports: Sequence[int] = (),
+        roles: Sequence[str] = ROLES,
     ) -> None:
         _refuse_outside_loopback(host)
         self._project = project
@@ -71,6 +74,7 @@ class Up:
         self._tell = tell
         self._greeting = greeting
         self._further_ports = further_ports
+        self._roles = roles
         self._children: dict[str, Child] = {}
         self._is_stopping = False
 
@@ -87,7 +91,7 @@ class Up:
             held_message=f"another flyball up runs on the home {str(self._home)!r}",
             hint="Stop that one first, or choose another home with --home.",
         ):
-            for port in (self._port, self._port + 1, *self._further_ports):
+            for port in (self._port, *self._further_ports):
                 _wait_for_port(self._host, port)
             (self._home / HEARTBEAT).unlink(missing_ok=True)
             write_bytes(self._home / "up.json", msgspec.json.encode(self._address()))
@@ -98,7 +102,7 @@ class Up:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._stop)
             try:
-                for role in _ROLES:
+                for role in self._roles:
                     self._start(role, reading_end)
                 self._watch(reading_end)
             finally:

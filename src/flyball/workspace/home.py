@@ -5,17 +5,14 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flyball.core.clock import Clock, SystemClock
 from flyball.core.ids import IdSource
 from flyball.core.settings import Settings, load_settings
 from flyball.domain.access.service import AccessService
-from flyball.domain.data.samples import share_of
-from flyball.domain.data.service import DataService
 from flyball.domain.journal.service import Journal
 from flyball.domain.lineage.service import LineageService
-from flyball.domain.predictions.labels import LabelValue, LabelVersion
-from flyball.domain.predictions.service import PredictionService
 from flyball.domain.registry.client_service import ClientRegistry
 from flyball.domain.registry.logged_service import LoggedModelService
 from flyball.domain.registry.service import RegistryService
@@ -29,6 +26,11 @@ from flyball.domain.tracking.service import TrackingService
 from flyball.domain.tracking.trace_service import TraceService
 from flyball.storage.blobs import LocalBlobStore
 from flyball.storage.db import Database, database_url
+
+if TYPE_CHECKING:  # these rooms load Polars, which a server of runs alone can do without
+    from flyball.domain.data.service import DataService
+    from flyball.domain.predictions.labels import LabelValue, LabelVersion
+    from flyball.domain.predictions.service import PredictionService
 
 
 def open_journal(project_dir: Path, home: Path) -> Journal:
@@ -91,8 +93,11 @@ class Home:
         return AccessService(self.settings.users)
 
     @cached_property
-    def data(self) -> DataService:
+    def data(self) -> "DataService":
         """Tables and snapshots."""
+        from flyball.domain.data.samples import share_of
+        from flyball.domain.data.service import DataService
+
         return DataService(self.db, self.journal, self.clock, self.blobs, self.project_dir, sample=share_of(self.home))
 
     @cached_property
@@ -136,8 +141,10 @@ class Home:
         return LoggedModelService(self.db, self.journal, self.clock)
 
     @cached_property
-    def predictions(self) -> PredictionService:
+    def predictions(self) -> "PredictionService":
         """The log and the labels."""
+        from flyball.domain.predictions.service import PredictionService
+
         return PredictionService(self.db, self.journal, self.clock, self.home / "predictions", ids=self.ids)
 
     @cached_property
@@ -145,7 +152,7 @@ class Home:
         """Ways to live."""
         return RolloutService(self.db, self.journal, self.clock, self.ids)
 
-    def label(self, prediction_id: str, value: LabelValue, *, at: datetime | None = None) -> LabelVersion:
+    def label(self, prediction_id: str, value: "LabelValue", *, at: datetime | None = None) -> "LabelVersion":
         """Keep how a prediction turned out. See `PredictionService.add_label`."""
         return self.predictions.add_label(prediction_id, value, at=at)
 

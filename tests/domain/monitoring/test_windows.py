@@ -20,7 +20,8 @@ from flyball.domain.monitoring.windows import (
     make_tiles,
     sum_tiles,
 )
-from flyball.domain.predictions.records import PredictionStatus, to_frame
+from flyball.domain.predictions.frames import to_frame
+from flyball.domain.predictions.records import PredictionStatus
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 BASELINES = {"credit-risk/1": make_baseline(), "credit-risk/2": make_baseline("credit-risk/2", seed=1, shift=0.3)}

@@ -12,7 +12,8 @@ from flyball.core.durations import to_us
 from flyball.domain.data.profiles import Profile
 from flyball.domain.data.schemas import Schema
 from flyball.domain.monitoring.distributions import Baseline
-from flyball.domain.predictions.records import PredictionRecord, PredictionStatus, to_frame
+from flyball.domain.predictions.frames import to_frame
+from flyball.domain.predictions.records import PredictionRecord, PredictionStatus
 from flyball.domain.registry.reference import ReferenceProfile
 from flyball.domain.registry.signatures import Signature
 

@@ -9,8 +9,9 @@ import pytest
 from flyball.core.clock import SimulatedClock
 from flyball.domain.journal.service import Journal
 from flyball.domain.predictions import sealing
+from flyball.domain.predictions.frames import FRAME_SCHEMA, expand_json
 from flyball.domain.predictions.log import list_open_segments
-from flyball.domain.predictions.records import FRAME_SCHEMA, PredictionStatus, Reason, expand_json
+from flyball.domain.predictions.records import PredictionStatus, Reason
 from flyball.domain.predictions.service import PredictionService
 from flyball.storage.db import Database, Transaction
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flyball.domain.predictions.records import FRAME_SCHEMA, from_row, scan_sealed, to_frame
+from flyball.domain.predictions.frames import FRAME_SCHEMA, from_row, scan_sealed, to_frame
 from flyball.domain.serving.explaining import TooManyExplainedError
 from flyball.domain.serving.rollouts import canary
 

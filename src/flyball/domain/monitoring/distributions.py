@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from flyball.domain.data.profiles import ColumnCounts, ColumnProfile, Counts, Profile
-from flyball.domain.predictions.records import expand_json
+from flyball.domain.predictions.frames import expand_json
 from flyball.domain.registry.reference import PREDICTION, ReferenceProfile
 from flyball.domain.registry.signatures import Signature
 

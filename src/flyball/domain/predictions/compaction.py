@@ -9,7 +9,7 @@ import polars as pl
 from flyball.core.hashing import digest_bytes, shorten
 from flyball.domain.predictions import store
 from flyball.domain.predictions.figures import FigureCache
-from flyball.domain.predictions.records import scan_sealed
+from flyball.domain.predictions.frames import scan_sealed
 from flyball.domain.predictions.store import Segment
 from flyball.storage.db import Database
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from flyball.domain.predictions.records import FRAME_SCHEMA
+from flyball.domain.predictions.frames import FRAME_SCHEMA
 from flyball.domain.predictions.store import Segment
 
 COLUMNS = (

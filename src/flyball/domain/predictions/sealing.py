@@ -22,9 +22,9 @@ from flyball.domain.journal.service import Journal
 from flyball.domain.predictions import store
 from flyball.domain.predictions.compaction import Compactor
 from flyball.domain.predictions.figures import FigureCache
+from flyball.domain.predictions.frames import to_frame
 from flyball.domain.predictions.log import claiming_finished, list_open_segments, read_segment
 from flyball.domain.predictions.matching import matches_of
-from flyball.domain.predictions.records import to_frame
 from flyball.domain.predictions.store import Segment
 from flyball.storage.db import Database, Transaction
 

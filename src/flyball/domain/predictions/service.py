@@ -15,6 +15,7 @@ from flyball.domain.features.labels import LabelRule
 from flyball.domain.journal.service import Journal
 from flyball.domain.predictions import store
 from flyball.domain.predictions.figures import EMPTY, FigureCache
+from flyball.domain.predictions.frames import FRAME_SCHEMA, from_row, scan_sealed
 from flyball.domain.predictions.label_book import LabelBook
 from flyball.domain.predictions.labels import (
     GivenLabel,
@@ -36,7 +37,7 @@ from flyball.domain.predictions.log import (
     read_segment,
 )
 from flyball.domain.predictions.matching import find_matches, index_matches, read_label_rows
-from flyball.domain.predictions.records import FRAME_SCHEMA, PredictionRecord, from_row, scan_sealed
+from flyball.domain.predictions.records import PredictionRecord
 from flyball.domain.predictions.sealing import OnSealed, Sealer, SealResult
 from flyball.storage.db import Database, Transaction
 

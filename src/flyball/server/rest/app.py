@@ -1,7 +1,5 @@
 """The control plane's routes. No logic: read the request, call one service, answer."""
 
-import asyncio
-import http.client
 from datetime import datetime
 from typing import Any
 
@@ -10,11 +8,9 @@ from litestar import Litestar, Request, Response, get, post
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 
-from flyball.core.clock import SystemClock
 from flyball.core.durations import parse_instant
 from flyball.core.encoding import to_plain
 from flyball.core.errors import FlyballError, InvalidInputError
-from flyball.server.lifeline import HEARTBEAT
 from flyball.server.problems import MEDIA_TYPE, make_problem
 from flyball.server.rest.runs import make_run_routes
 from flyball.version import __version__
@@ -23,7 +19,6 @@ from flyball.workspace.status import read_status
 from flyball.workspace.tracing import trace_prediction
 from flyball.workspace.workspace import Workspace
 
-_HEARTBEAT_MAX_AGE_S = 120.0
 _EVENTS_PAGE = 1_000
 
 
@@ -54,25 +49,12 @@ class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):
     user: str = "api"
 
 
-def make_app(workspace: Workspace, inference: tuple[str, int]) -> Litestar:
+def make_app(workspace: Workspace) -> Litestar:
     """Return the control plane's ASGI application.
 
     Args:
         workspace: What it serves.
-        inference: Host and port of the gateway, whose health is part of ours.
     """
-
-    @get("/health")
-    async def health() -> Response[dict[str, Any]]:
-        """Answer 200 once everything is ready: this API, the endpoints and the loop."""
-        parts = {
-            "control": "ready",
-            "gateway": await asyncio.to_thread(_read_gateway_health, *inference),
-            "loop": _read_loop_health(workspace),
-        }
-        is_ready = all(state == "ready" for state in parts.values())
-        body = {"status": "ready" if is_ready else "starting", "version": __version__, "parts": parts}
-        return Response(body, status_code=200 if is_ready else 503)
 
     @get("/status", sync_to_thread=True)
     def status() -> Any:
@@ -112,7 +94,7 @@ def make_app(workspace: Workspace, inference: tuple[str, int]) -> Litestar:
         return to_plain(workspace.approve(f"{model}/{number}", data.user))
 
     return Litestar(
-        [health, status, events, trace, history, label, rollback, approve, *make_run_routes(workspace)],
+        [status, events, trace, history, label, rollback, approve, *make_run_routes(workspace)],
         exception_handlers={FlyballError: _tell, HTTPException: _tell_of_request},
         openapi_config=OpenAPIConfig(title="Flyball", version=__version__),
         request_max_body_size=workspace.settings.max_body_bytes,
@@ -135,23 +117,3 @@ def _tell_of_request(_request: Request[Any, Any, Any], error: HTTPException) -> 
     else:
         problem = {"type": "about:blank", "title": error.detail, "status": error.status_code, "detail": error.detail}
     return Response(problem, status_code=problem["status"], media_type=MEDIA_TYPE)
-
-
-def _read_gateway_health(host: str, port: int) -> str:
-    connection = http.client.HTTPConnection(host, port, timeout=2)
-    try:
-        connection.request("GET", "/health")
-        return "ready" if connection.getresponse().status == 200 else "starting"
-    except OSError:
-        return "starting"
-    finally:
-        connection.close()
-
-
-def _read_loop_health(workspace: Workspace) -> str:
-    try:
-        written_s = (workspace.home / HEARTBEAT).stat().st_mtime
-    except FileNotFoundError:
-        return "starting"
-    age_s = SystemClock().now().timestamp() - written_s
-    return "ready" if age_s < _HEARTBEAT_MAX_AGE_S else f"silent for {age_s:.0f} s"

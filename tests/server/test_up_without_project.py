@@ -1,0 +1,41 @@
+"""``flyball up`` in a folder that declares nothing: a server of runs, models and traces."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.stories.system import System
+
+LEAST = {"polars", "numpy", "pandas", "sklearn", "litestar", "pyarrow"}
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    (tmp_path / "runs").mkdir()
+    made = System(tmp_path / "runs")
+    yield made
+    made.stop()
+
+
+def test_nothing_is_loaded_that_keeping_runs_does_not_need() -> None:
+    code = f"import sys, flyball.server.control; print(sorted({LEAST!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_two_processes_keep_what_clients_log(system: System) -> None:
+    system.up()
+    assert system.get("/health").body["parts"] == {"control": "ready"}
+    assert system.process is not None
+    assert len(psutil.Process(system.process.pid).children(recursive=True)) == 1
+    made = system.post("/api/2.0/mlflow/runs/create", {"experiment_id": "0", "start_time": 1})
+    run = made.body["run"]["info"]["run_id"]
+    metric = {"run_id": run, "key": "a", "value": 1, "timestamp": 1}
+    assert system.post("/api/2.0/mlflow/runs/log-metric", metric).status == 200
+    assert "there is no project.py" in system.get("/status").body["detail"]
+    assert [event["kind"] for event in system.get("/events").body][-1] == "tracking.run.started"
+    assert "MLFLOW_TRACKING_URI" in system.told()
