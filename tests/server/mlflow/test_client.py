@@ -81,3 +81,8 @@ def test_the_calls_of_the_client_for_r(system: System) -> None:
     assert json.dumps(found["data"]["metrics"]) == json.dumps(
         [{"key": "rmse", "value": 0.79, "timestamp": 1_700_000_000_100, "step": 0}]
     )
+
+
+@pytest.mark.slow
+def test_the_registry_logged_models_and_prompts(system: System, tmp_path: Path) -> None:
+    run_script(system, "registry", tmp_path)
