@@ -16,7 +16,7 @@ from flyball.domain.lineage.service import LineageService
 from flyball.domain.registry.client_service import ClientRegistry
 from flyball.domain.registry.logged_service import LoggedModelService
 from flyball.domain.registry.service import RegistryService
-from flyball.domain.registry.sources import UncheckedFiles
+from flyball.domain.registry.version_files import VersionFiles
 from flyball.domain.registry.versions import ModelVersion
 from flyball.domain.serving.service import RolloutService
 from flyball.domain.tracking.artifact_service import ArtifactService
@@ -133,7 +133,7 @@ class Home:
     @cached_property
     def client_registry(self) -> ClientRegistry:
         """Models and versions as clients of the MLflow protocol make and see them."""
-        return ClientRegistry(self.db, self.journal, self.clock, UncheckedFiles())
+        return ClientRegistry(self.db, self.journal, self.clock, VersionFiles())
 
     @cached_property
     def logged_models(self) -> LoggedModelService:

@@ -24,7 +24,8 @@ from flyball.domain.registry.models import (
     RegisteredModel,
     Stage,
 )
-from flyball.domain.registry.sources import ModelFiles, Source, location_of, resolve
+from flyball.domain.registry.sources import Source, location_of, resolve
+from flyball.domain.registry.version_files import ModelFiles
 from flyball.domain.registry.versions import NotApprovedError, Status, make_ref
 from flyball.domain.registry.vocabularies import MODELS, VERSIONS
 from flyball.domain.tracking import client_store as run_store
@@ -124,6 +125,8 @@ class ClientRegistry:
             self._refuse_if_used(tx, name, alias, f"the model {name!r}")
         for alias in store.list_aliases_now(tx, name):
             self._move(tx, name, alias, None, "its model was deleted")
+        for location in client_store.list_locations(tx, name):
+            self._files.remove(tx, location)
         client_store.delete_model(tx, name, self._now_us())
         self._tell(tx, "deleted", name, {})
 
@@ -209,7 +212,8 @@ class ClientRegistry:
             lineage=copied.lineage if copied else {},
             description=description,
             source=source,
-            location=found.location,
+            # Nobody can change, or delete with its run, what was registered.
+            location=self._files.seal(tx, found.location) if found.content_digest else found.location,
             content_digest=found.content_digest,
             logged_model=found.logged.id if found.logged else "",
             run_link=run_link,
@@ -252,6 +256,8 @@ class ClientRegistry:
             self._refuse_if_used(tx, name, alias, f"the version {ref!r}")
         for alias in found.aliases:
             self._move(tx, name, alias, None, "its version was deleted")
+        if found.version.content_digest:
+            self._files.remove(tx, found.version.location)
         client_store.delete_version(tx, name, number, self._now_us())
         client_store.update_model(tx, name, self._now_us())
         self._ledger.tell(tx, "deleted", found.version, {}, ACTOR, None)

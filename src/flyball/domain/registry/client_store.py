@@ -79,6 +79,12 @@ def delete_model(tx: Transaction, name: str, at_us: int) -> None:
     tx.execute("UPDATE registry_version SET deleted_at_us = ? WHERE model = ? AND deleted_at_us IS NULL", (at_us, name))
 
 
+def list_locations(tx: Transaction, name: str) -> list[str]:
+    """Return where the files of a model's versions are that are kept here."""
+    sql = "SELECT location FROM registry_version WHERE model = ? AND content_digest <> '' AND deleted_at_us IS NULL"
+    return [row["location"] for row in tx.rows(sql, (name,))]
+
+
 def put_model_tags(tx: Transaction, name: str, tags: Mapping[str, str]) -> None:
     """Keep tags; a key that is there is replaced."""
     tx.execute_many(

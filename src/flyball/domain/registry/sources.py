@@ -1,7 +1,6 @@
 """What a client names as the source of a version, and what it comes down to."""
 
 import re
-from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -9,6 +8,7 @@ import msgspec
 from flyball.domain.registry import client_store, logged_store, store
 from flyball.domain.registry.logged_models import LoggedModel, LoggedModelNotFoundError
 from flyball.domain.registry.models import SourceInvalidError, SourceMissingError
+from flyball.domain.registry.version_files import ModelFiles
 from flyball.domain.registry.versions import ModelVersion
 from flyball.domain.tracking import client_store as run_store
 from flyball.storage.db import Transaction
@@ -20,19 +20,11 @@ _MOST_DECODINGS = 10
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
 
 
-class ModelFiles(Protocol):
-    """The files that clients put into our store."""
-
-    def digest(self, tx: Transaction, location: str) -> str | None:
-        """Return the digest of the names and digests of all files below an address; None where there are none."""
-        ...
-
-
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """What a version is made from.
 
     Attributes:
-        location: Where its files are.
+        location: Where its files are; empty where they are a package of Flyball's.
         content_digest: What they are; empty where they are in somebody else's store.
         copied: The version that it is a copy of.
         logged: The logged model that it is.
@@ -93,10 +85,10 @@ def _of_model(tx: Transaction, files: ModelFiles, source: str, run_id: str) -> S
     if len(parts) != 1 or not name.startswith("m-"):
         raise SourceInvalidError(source, "write models:/NAME/VERSION, models:/NAME@ALIAS or models:/MODEL_ID")
     logged = _find_logged(tx, name, source)
-    digest = files.digest(tx, logged.root)
-    if digest is None and logged.root.startswith(_OURS):
+    digest = files.digest(tx, logged.root) if logged.root.startswith(_OURS) else ""
+    if digest is None:
         raise SourceMissingError(source, "the logged model has no files")
-    return Source(location=logged.root, run_id=run_id or logged.run_id, content_digest=digest or "", logged=logged)
+    return Source(location=logged.root, run_id=run_id or logged.run_id, content_digest=digest, logged=logged)
 
 
 def _of_version(tx: Transaction, source: str, name: str, number: int | None, run_id: str) -> Source:
@@ -106,7 +98,7 @@ def _of_version(tx: Transaction, source: str, name: str, number: int | None, run
     version = found.version
     logged = logged_store.find_models(tx, [version.logged_model]) if version.logged_model else []
     return Source(
-        location=location_of(version),
+        location=version.location,
         run_id=run_id or version.run_id,
         content_digest=version.content_digest,
         copied=version,
@@ -120,16 +112,16 @@ def _of_run(tx: Transaction, files: ModelFiles, source: str, logged: LoggedModel
     if run is None:
         raise SourceMissingError(source, "there is no such run")
     location = f"{run.artifact_root}/{path}" if path else run.artifact_root
+    if not location.startswith(_OURS):
+        return Source(location=location, run_id=run_id, logged=logged)
     digest = files.digest(tx, location)
     if digest is not None:
         return Source(location=location, run_id=run_id, content_digest=digest, logged=logged)
     named = logged_store.find_of_run(tx, run_id, path)
     digest = files.digest(tx, named.root) if named else None
-    if named is not None and (digest is not None or not named.root.startswith(_OURS)):
-        return Source(location=named.root, run_id=run_id, content_digest=digest or "", logged=named)
-    if location.startswith(_OURS):
+    if named is None or digest is None:
         raise SourceMissingError(source, "the run has neither files nor a logged model of that name")
-    return Source(location=location, run_id=run_id, logged=logged)
+    return Source(location=named.root, run_id=run_id, content_digest=digest, logged=named)
 
 
 def _find_logged(tx: Transaction, model_id: str, source: str) -> LoggedModel:
@@ -148,11 +140,3 @@ def _check(source: str) -> None:
             return
         text = again
     raise SourceInvalidError(source, "it is encoded too often")
-
-
-class UncheckedFiles:
-    """Implements `ModelFiles` where nothing is known of what clients put."""
-
-    def digest(self, tx: Transaction, location: str) -> str | None:
-        """See `ModelFiles.digest`; every address may have files."""
-        return ""

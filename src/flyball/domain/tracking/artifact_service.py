@@ -3,7 +3,14 @@
 from pathlib import Path
 
 from flyball.domain.tracking import artifact_store, client_store
-from flyball.domain.tracking.artifacts import ArtifactFile, ArtifactNotFoundError, ArtifactPathError, Entry, Place
+from flyball.domain.tracking.artifacts import (
+    SEALED,
+    ArtifactFile,
+    ArtifactNotFoundError,
+    ArtifactPathError,
+    Entry,
+    Place,
+)
 from flyball.domain.tracking.client_runs import RunStateError
 from flyball.storage.blobs import BlobReader, BlobWriter, LocalBlobStore
 from flyball.storage.db import Database, Transaction
@@ -97,7 +104,11 @@ class ArtifactService:
 
         Returns:
             How many files went.
+
+        Raises:
+            ArtifactPathError: They belong to a registered version.
         """
+        _refuse_if_sealed(place)
         return artifact_store.remove(tx, place)
 
     def copy(self, tx: Transaction, source: Place, target: Place) -> int:
@@ -147,6 +158,7 @@ class ArtifactService:
     def _check(self, tx: Transaction, place: Place) -> None:
         if not place.path:
             raise ArtifactPathError(place.path, "it names no file")
+        _refuse_if_sealed(place)
         run = client_store.find_run(tx, place.owner) if place.owner else None
         if run is not None and run.is_deleted:
             raise RunStateError(place.owner, is_deleted=True)
@@ -156,3 +168,8 @@ class ArtifactService:
                 raise ArtifactPathError(place.path, f"{'/'.join(above[:count])!r} is a file")
         if artifact_store.has_below(tx, place):
             raise ArtifactPathError(place.path, "there is a folder of that name")
+
+
+def _refuse_if_sealed(place: Place) -> None:
+    if place.owner.startswith(SEALED):
+        raise ArtifactPathError(place.path, "the files of a registered version stay as they were registered")

@@ -10,6 +10,8 @@ from flyball.core.errors import InvalidInputError, NotFoundError
 SCHEME = "mlflow-artifacts:"
 MAX_PATH_BYTES = 2_000
 """What an index of either database takes of a path, with some room."""
+SEALED = "v-"
+"""What the ids of registered versions begin with; their files stay as they were registered."""
 _ROOT = "artifacts"
 # An id of a run or of a logged model: Flyball's own, and those that clients make.
 _OWNER = re.compile(r"[0-9a-hjkmnp-tv-z]{26}|(?:[a-z]{1,3}-)?[0-9a-f]{32}")

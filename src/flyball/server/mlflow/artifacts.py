@@ -17,6 +17,7 @@ from flyball.domain.tracking.artifacts import (
 )
 from flyball.server.mlflow.answers import Answer, StreamedAnswer
 from flyball.server.mlflow.downloads import send_file
+from flyball.server.mlflow.packages import list_package
 from flyball.server.mlflow.requests import ParameterMissingError, Request
 from flyball.server.mlflow.routing import Route, Work, read, stream, write
 from flyball.storage.blobs import PIECE_BYTES, BlobWriter
@@ -95,7 +96,10 @@ async def download_of_run(home: Home, request: Request) -> Answer | StreamedAnsw
 def list_folder(home: Home, request: Request) -> Any:
     """Return what is in a folder, by name."""
     place = parse_place(request.decode(Listing).path)
-    return {"files": [_body(entry, "") for entry in home.artifacts.list_folder(place)]}
+    entries = list_package(home, place)
+    return {
+        "files": [_body(entry, "") for entry in (home.artifacts.list_folder(place) if entries is None else entries)]
+    }
 
 
 def list_of_run(home: Home, request: Request) -> Any:

@@ -3,7 +3,7 @@
 import asyncio
 import mimetypes
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from urllib.parse import quote
 
@@ -20,8 +20,17 @@ _TEXTS = frozenset({"cfg", "conf", "csv", "err", "hocon", "ini", "js", "json", "
 }
 
 
-async def send_file(home: Home, request: Request, file: ArtifactFile) -> Answer | StreamedAnswer:
-    """Answer with a file, or with the part of it that the request's ``Range`` asks for."""
+async def send_file(
+    home: Home, request: Request, file: ArtifactFile, open_it: Callable[[], BlobReader] | None = None
+) -> Answer | StreamedAnswer:
+    """Answer with a file, or with the part of it that the request's ``Range`` asks for.
+
+    Args:
+        home: The rooms.
+        request: What the client sent.
+        file: Its name, digest and size.
+        open_it: Opens its bytes where they are not among the artifacts'.
+    """
     etag = f'"{file.digest}"'
     headers = [(b"etag", etag.encode()), (b"accept-ranges", b"bytes"), *_as_download(file.place.name)]
     if etag in re.split(r"\s*,\s*", request.header(b"if-none-match").replace("W/", "")):
@@ -37,7 +46,7 @@ async def send_file(home: Home, request: Request, file: ArtifactFile) -> Answer 
         if found is not None:
             (start, stop), status = found, 206
             headers.append((b"content-range", f"bytes {start}-{stop - 1}/{file.size_bytes}".encode()))
-    reader = await asyncio.to_thread(home.artifacts.read, file)
+    reader = await asyncio.to_thread(open_it or (lambda: home.artifacts.read(file)))
     chunks = _pieces(request, reader, start, stop)
     return StreamedAnswer(chunks, _media_type(file.place.name), stop - start, status, headers)
 
