@@ -168,6 +168,8 @@ def test_a_version_of_a_logged_model_tells_where_it_comes_from(calls: Calls) -> 
     run_id = calls.post("runs/create", experiment_id="0")["run"]["info"]["run_id"]
     model_id = create(calls, source_run_id=run_id, params=[{"key": "depth", "value": "3"}])
     log(calls, run_id, model_id, 0.7, 1)
+    file = f"/api/2.0/mlflow-artifacts/artifacts/0/models/{model_id}/artifacts/MLmodel"
+    assert calls.send("PUT", file, b"flavors", "text/plain").status == 200
     calls.post("registered-models/create", name="m")
     made = calls.post("model-versions/create", name="m", source=f"models:/{model_id}", model_id=model_id)
     version = made["model_version"]
