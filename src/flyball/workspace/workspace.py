@@ -14,6 +14,8 @@ from flyball.domain.data.reports import Report
 from flyball.domain.data.service import DataService
 from flyball.domain.data.snapshots import Snapshot
 from flyball.domain.features.service import FeatureService
+from flyball.domain.features.vectors import Vectors
+from flyball.domain.features.views import FeatureView
 from flyball.domain.loop.deployment import Deployer, RollbackResult
 from flyball.domain.loop.endpoints import Endpoint
 from flyball.domain.loop.labelling import LabelIngest
@@ -283,6 +285,29 @@ class Workspace(Home):
         kept = self.data.snapshot(declared, actor="user", accept_schema_change=accept_schema_change)
         report = self.data.check(kept, declared.expectations, actor="user") if declared.expectations else None
         return CheckedSnapshot(snapshot=kept, report=report)
+
+    def get_online_features(
+        self,
+        features: Sequence[str | FeatureView],
+        entities: Mapping[str, Sequence[Any]],
+        *,
+        has_full_names: bool = False,
+    ) -> Vectors:
+        """Return features of entities as they are now, from the online store.
+
+        Args:
+            features: Views, or references ``view``, ``view:feature`` or ``view@version:feature``.
+            entities: The values of each key, one an entity; a number may be given as text.
+            has_full_names: Whether to call features ``view__feature`` in the answer.
+
+        Raises:
+            InvalidInputError: What is asked is none, or keys are missing.
+            UnknownNameError: There is no such view or feature.
+            NotMaterialisedError: A view was never written to the online store.
+            BackendUnavailableError: The store did not answer, and ``online_fallback`` does not say to go on without it.
+        """
+        references = [feature.name if isinstance(feature, FeatureView) else feature for feature in features]
+        return self.features.read_vectors(references, entities, self.project.views, has_full_names=has_full_names)
 
     def rollback(self, endpoint: str, *, actor: str, reason: str) -> RollbackResult:
         """Return to the version that was live before. See `Deployer.roll_back`."""

@@ -128,6 +128,29 @@ class OnlineReader:
         if layout is None:
             self._counts[view, "unknown"] += len(keys)
             return [_UNKNOWN] * len(keys)
+        return self._look_up(view, name, layout, ttl, keys, at)[0]
+
+    def look_up_with_layout(
+        self, view: str, version: str, ttl: timedelta | None, keys: Sequence[Sequence[Any]], at: datetime
+    ) -> tuple[list[Looked], Layout]:
+        """Look up as `look_up` does; return also what the values' columns are.
+
+        Raises:
+            NotMaterialisedError: The version was never written to the online store.
+            BackendUnavailableError: The store did not answer, and nothing says to go on without it.
+        """
+        name, layout = view_key(view, version), self.layout(view, version)
+        return self._look_up(view, name, layout, ttl, keys, at)
+
+    def _look_up(
+        self,
+        view: str,
+        name: str,
+        layout: Layout,
+        ttl: timedelta | None,
+        keys: Sequence[Sequence[Any]],
+        at: datetime | Sequence[datetime],
+    ) -> tuple[list[Looked], Layout]:
         asked = [layout.encode_key(key) for key in keys]
         try:
             rows = self._online.read(name, [key for key in asked if key is not None])
@@ -135,21 +158,19 @@ class OnlineReader:
             self._counts[view, "unavailable"] += len(keys)
             if not self._is_fallback_null:
                 raise
-            return [_UNAVAILABLE] * len(keys)
-        if None in asked:
+            return [_UNAVAILABLE] * len(keys), layout
+        if len(rows) < len(asked):
             found = iter(rows)
             rows = [None if key is None else next(found) for key in asked]
-        if any(row is not None and not layout.knows(row.payload) for row in rows):
-            layout = self._find_layout(name) or layout  # the columns have changed since
         ttl_us = None if ttl is None else ttl // _MICROSECOND
-        if isinstance(at, datetime):
-            at_us = to_us(at)
-            looked = [_look(layout, row, at_us, ttl_us) for row in rows]
-        else:
-            looked = [_look(layout, row, to_us(instant), ttl_us) for row, instant in zip(rows, at, strict=True)]
-        for outcome, _, _ in looked:
-            self._counts[view, outcome] += 1
-        return looked
+        at_us = [to_us(at)] * len(rows) if isinstance(at, datetime) else [to_us(instant) for instant in at]
+        looked = _look(layout, rows, at_us, ttl_us)
+        if looked is None:  # the columns have changed since they were read
+            layout = self._find_layout(name) or layout
+            looked = _look(layout, rows, at_us, ttl_us) or [_UNKNOWN] * len(keys)
+        for outcome, count in Counter(one.outcome for one in looked).items():
+            self._counts[view, outcome] += count
+        return looked, layout
 
     def read(
         self,
@@ -276,9 +297,21 @@ def view_key(view: str, version: str) -> str:
     return f"{view}@{version}"
 
 
-def _look(layout: Layout, row: OnlineRow | None, at_us: int, ttl_us: int | None) -> Looked:
-    if row is None or row.known_us > at_us or not layout.knows(row.payload):
-        return _UNKNOWN
-    time_us = row.event_time_us
-    holds = time_us <= at_us and (ttl_us is None or at_us - time_us <= ttl_us)
-    return Looked("found", time_us, layout.read(row.payload)) if holds else Looked("outdated", time_us, None)
+def _look(
+    layout: Layout, rows: Sequence[OnlineRow | None], at_us: Sequence[int], ttl_us: int | None
+) -> list[Looked] | None:
+    """Return what rows say at their instants; None when one has columns that the layout does not know."""
+    looked = []
+    for row, now_us in zip(rows, at_us, strict=True):
+        if row is None or row.known_us > now_us:
+            looked.append(_UNKNOWN)
+            continue
+        time_us = row.event_time_us
+        if time_us > now_us or (ttl_us is not None and now_us - time_us > ttl_us):
+            looked.append(Looked("outdated", time_us, None))
+            continue
+        values = layout.read(row.payload)
+        if values is None:
+            return None
+        looked.append(Looked("found", time_us, values))
+    return looked

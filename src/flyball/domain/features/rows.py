@@ -31,38 +31,42 @@ class Layout:
     Attributes:
         columns: The columns now; values come in their order.
         keys: The key columns; empty when their types were not recorded.
+        places: The place of each column among the values.
     """
 
     def __init__(self, columns: Schema, keys: Schema, former: Sequence[Schema] = ()) -> None:
         self.columns = columns
         self.keys = keys
         self._names = columns.names
+        self.places = {name: place for place, name in enumerate(self._names)}
         self._tag = tag_of(columns)
         self._former = {tag_of(schema): schema.names for schema in former}
         self._readers = [_KEY_READERS.get(field.dtype, _as_it_is) for field in keys.fields]
         self._dates = [place for place, field in enumerate(columns.fields) if field.dtype == "date"]
         self._has_one_int = [field.dtype for field in keys.fields] == ["int"]
 
-    def knows(self, payload: bytes) -> bool:
-        """Tell whether a row can be read; one of a layout that came later cannot."""
-        tag = payload[:_TAG_BYTES]
-        return tag == self._tag or tag in self._former or tag[:1] != _TAGGED
+    def read(self, payload: bytes) -> Values | None:
+        """Return a row's values in the order of `columns`, None for a column that it lacks.
 
-    def read(self, payload: bytes) -> Values:
-        """Return a row's values in the order of `columns`; a column that it lacks is None."""
-        values = self._read(payload)
+        Returns:
+            None for a row of a layout that came later.
+        """
+        if payload.startswith(self._tag):
+            values = _decode(payload[_TAG_BYTES:])
+        else:
+            named = self._read_named(payload)
+            if named is None:
+                return None
+            values = [named.get(name) for name in self._names]
         for place in self._dates:  # MessagePack has no dates, only instants
             values[place] = read_instant(values[place], "date", self._names[place])
         return values
 
-    def _read(self, payload: bytes) -> list[Any]:
-        if payload.startswith(self._tag):
-            return _decode(payload[_TAG_BYTES:])
-        if payload[:1] != _TAGGED:  # named values, as written before rows had layouts
-            named = _decode_named(payload)
-        else:
-            named = dict(zip(self._former[payload[:_TAG_BYTES]], _decode(payload[_TAG_BYTES:]), strict=True))
-        return [named.get(name) for name in self._names]
+    def _read_named(self, payload: bytes) -> dict[str, Any] | None:
+        if payload[:1] != _TAGGED:  # as written before rows had layouts
+            return _decode_named(payload)
+        names = self._former.get(payload[:_TAG_BYTES])
+        return None if names is None else dict(zip(names, _decode(payload[_TAG_BYTES:]), strict=True))
 
     def encode_key(self, key: Sequence[Any]) -> bytes | None:
         """Return an asked entity's keys as the history's are stored; None where no entity can have them.

@@ -22,6 +22,7 @@ from flyball.domain.features.materialising import Computed, Materialisation, Mat
 from flyball.domain.features.online import Completed, OnlineFeatures, OnlineReader, Outcome, view_key
 from flyball.domain.features.plans import TrainingSetPlan
 from flyball.domain.features.training_sets import TrainingLineage, TrainingSet, ViewRef
+from flyball.domain.features.vectors import Vectors, plan_vectors, read_vectors
 from flyball.domain.features.views import FeatureView, RequestFeatures
 from flyball.domain.journal.service import Journal
 from flyball.storage.db import Database
@@ -48,6 +49,9 @@ class FeatureService:
         root: The project's folder, below which code counts towards a view's version.
         locks: A folder for locks that all processes of the home share.
         is_fallback_null: Whether requests go on without stored features while the online store does not answer.
+
+    Attributes:
+        online: Reads what was materialised.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class FeatureService:
         self._data = data
         self._online = online
         self._root = root
-        self._reader = OnlineReader(db, online, is_fallback_null=is_fallback_null)
+        self.online = OnlineReader(db, online, is_fallback_null=is_fallback_null)
         self._versions: WeakKeyDictionary[FeatureView | RequestFeatures, str] = WeakKeyDictionary()
         self._computed: dict[str, Computed] = {}
         self._materialiser = Materialiser(db, journal, clock, online, locks or root / ".flyball" / "locks")
@@ -147,7 +151,20 @@ class FeatureService:
         at: datetime | Sequence[datetime],
     ) -> list[OnlineFeatures | None]:
         """See `OnlineReader.read`."""
-        return self._reader.read(view, version, ttl, keys, at)
+        return self.online.read(view, version, ttl, keys, at)
+
+    def read_vectors(
+        self,
+        features: Sequence[str],
+        entities: Mapping[str, Sequence[Any]],
+        views: Mapping[str, FeatureView],
+        *,
+        has_full_names: bool = False,
+    ) -> Vectors:
+        """Return features of entities as they are now. See `plan_vectors` and `vectors.read_vectors`."""
+        refs = {name: self.view_ref(view) for name, view in views.items()}
+        plan = plan_vectors(features, refs, has_full_names=has_full_names)
+        return read_vectors(self.online, plan, entities, self._clock.now())
 
     def complete(
         self,
@@ -156,11 +173,11 @@ class FeatureService:
         at: datetime | Sequence[datetime],
     ) -> Completed:
         """See `OnlineReader.complete`."""
-        return self._reader.complete(requests, views, at)
+        return self.online.complete(requests, views, at)
 
     def take_counts(self) -> dict[tuple[str, Outcome], int]:
         """See `OnlineReader.take_counts`."""
-        return self._reader.take_counts()
+        return self.online.take_counts()
 
     def read_rows(
         self, view: ViewRef, keys: Sequence[Sequence[Any]], at: datetime | Sequence[datetime]

@@ -22,6 +22,7 @@ T = TypeVar("T")
 _FIRST_MAP_BYTES = 256 << 20  # address space, not disk: the file grows with what is written
 _LARGEST_PLAIN_KEY = 400  # LMDB takes 511 bytes; longer keys are stored by their digest
 _TIMES = struct.Struct(">qq")
+_unpack_times, _TIMES_BYTES = _TIMES.unpack_from, _TIMES.size
 
 
 class LmdbOnlineStore:
@@ -79,10 +80,11 @@ class LmdbOnlineStore:
 
     def read(self, view: str, keys: Sequence[bytes]) -> list[OnlineRow | None]:
         """See `OnlineStore.read`."""
-        places = [_place(view, key) for key in keys]
+        prefix = _prefix(view)
+        places = [prefix + b"k" + key if len(key) <= _LARGEST_PLAIN_KEY else _place(view, key) for key in keys]
 
         def read(transaction: Any) -> list[bytes | None]:
-            return [transaction.get(place) for place in places]
+            return list(map(transaction.get, places))
 
         found = self._environment.read(read)
         return [None if value is None else _decode(key, value) for key, value in zip(keys, found, strict=True)]
@@ -217,8 +219,8 @@ def _encode(row: OnlineRow) -> bytes:
 
 
 def _decode(key: bytes, value: bytes) -> OnlineRow:
-    event_time_us, known_us = _TIMES.unpack_from(value)
-    return OnlineRow(key, event_time_us, known_us, value[_TIMES.size :])
+    event_time_us, known_us = _unpack_times(value)
+    return OnlineRow(key, event_time_us, known_us, value[_TIMES_BYTES:])
 
 
 def _scan(transaction: Any, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -1,0 +1,197 @@
+"""Features of many entities at once, as columns: what a caller asks for by name, and what each value is worth."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from flyball.core.errors import InvalidInputError, UnknownNameError
+from flyball.domain.features.online import Looked, OnlineReader
+from flyball.domain.features.rows import Layout
+from flyball.domain.features.training_sets import ViewRef
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Status = Literal["present", "null", "not_found", "outdated", "unavailable", "key"]
+"""What a value is: there, null in the entity's row, without a row, with one older than the ttl, not to be had."""
+_STATUS: dict[str, Status] = {"unknown": "not_found", "outdated": "outdated", "unavailable": "unavailable"}
+
+
+class Vectors(msgspec.Struct, frozen=True):
+    """Keys and features of entities, in columns.
+
+    Attributes:
+        names: Of the columns: the keys, then the features as they were asked.
+        columns: The values of each, one an entity; None unless its status is ``present``.
+        statuses: What each value is.
+        event_times_us: When each value held, in microseconds; 0 where there is no row, and for keys.
+    """
+
+    names: list[str]
+    columns: list[Sequence[Any]]
+    statuses: list[Sequence[Status]]
+    event_times_us: list[Sequence[int]]
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return the values by name."""
+        return {name: list(values) for name, values in zip(self.names, self.columns, strict=True)}
+
+    def to_frame(self) -> "pl.DataFrame":
+        """Return the values as a frame, one row an entity."""
+        import polars as pl
+
+        return pl.DataFrame(self.to_dict(), strict=False)
+
+
+class VectorPlan(msgspec.Struct, frozen=True):
+    """What is read for one list of features.
+
+    Attributes:
+        wanted: The views, each once.
+        keys: The keys that a caller gives, each once.
+        order: Pairs of a view's place in ``wanted`` and a feature's name; None stands for all features of the view.
+        has_full_names: Whether features are called ``view__feature``.
+    """
+
+    wanted: tuple[ViewRef, ...]
+    keys: tuple[str, ...]
+    order: tuple[tuple[int, str | None], ...]
+    has_full_names: bool
+
+
+def plan_vectors(features: Sequence[str], views: Mapping[str, ViewRef], *, has_full_names: bool = False) -> VectorPlan:
+    """Read references to features.
+
+    Args:
+        features: ``view`` (all of it), ``view:feature`` or ``view@version:feature``.
+        views: By name, in the version that counts where none is named.
+        has_full_names: Whether to call features ``view__feature`` in the answer.
+
+    Raises:
+        InvalidInputError: No feature is asked, or a reference is none.
+        UnknownNameError: There is no such view.
+    """
+    if not features:
+        raise InvalidInputError("no feature is asked", hint='Name views or features, such as "payments:late_share".')
+    wanted: list[ViewRef] = []
+    order: list[tuple[int, str | None]] = []
+    for reference in features:
+        name, colon, feature = reference.partition(":")
+        name, at_sign, version = name.partition("@")
+        if not name or (colon and not feature) or (at_sign and not version):
+            raise InvalidInputError(
+                f"{reference!r} is no reference to a feature", hint="Write view, view:feature or view@version:feature."
+            )
+        if name not in views:
+            raise UnknownNameError("feature view", name, views)
+        view = views[name]._replace(version=version) if version else views[name]
+        if view not in wanted:
+            wanted.append(view)
+        order.append((wanted.index(view), feature or None))
+    keys = tuple(dict.fromkeys(key for view in wanted for key in view.keys))
+    return VectorPlan(tuple(wanted), keys, tuple(order), has_full_names)
+
+
+def read_vectors(
+    reader: OnlineReader, plan: VectorPlan, entities: Mapping[str, Sequence[Any]], at: datetime
+) -> Vectors:
+    """Look up the features of entities.
+
+    An unknown entity has nulls and says so in its status; it fails nobody else.
+
+    Args:
+        reader: Reads the online store.
+        plan: What is asked.
+        entities: The values of each key, one an entity; a number may be given as text.
+        at: The instant for which the features count.
+
+    Raises:
+        InvalidInputError: A key is missing, unknown or shorter than others; two features have one name.
+        UnknownNameError: A view has no such feature.
+        NotMaterialisedError: A view's version was never written to the online store.
+        BackendUnavailableError: The store did not answer, and nothing says to go on without it.
+    """
+    height = _check_entities(plan, entities)
+    found = [_View(reader, view, entities, at) for view in plan.wanted]
+    vectors = Vectors(
+        list(plan.keys),
+        [entities[key] for key in plan.keys],
+        [("key",) * height] * len(plan.keys),
+        [(0,) * height] * len(plan.keys),
+    )
+    for number, feature in plan.order:
+        view = found[number]
+        for name in [feature] if feature is not None else view.names:
+            values, statuses = view.column(name)
+            vectors.names.append(f"{view.name}__{name}" if plan.has_full_names else name)
+            vectors.columns.append(values)
+            vectors.statuses.append(statuses)
+            vectors.event_times_us.append(view.times_us)
+    if len(set(vectors.names)) < len(vectors.names):
+        _refuse_same_names(vectors.names)
+    return vectors
+
+
+class _View:
+    """What was found in one view."""
+
+    def __init__(
+        self, reader: OnlineReader, view: ViewRef, entities: Mapping[str, Sequence[Any]], at: datetime
+    ) -> None:
+        self.name = view.name
+        keys = list(zip(*(entities[key] for key in view.keys), strict=True))
+        looked, layout = reader.look_up_with_layout(view.name, view.version, view.ttl, keys, at)
+        self._layout: Layout = layout
+        self.names = layout.columns.names
+        self.times_us = [one.event_time_us for one in looked]
+        self._statuses: tuple[Status, ...] = tuple(_STATUS.get(one.outcome, "present") for one in looked)
+        self._columns = _transpose(looked, len(self.names))
+
+    def column(self, feature: str) -> tuple[Sequence[Any], Sequence[Status]]:
+        place = self._layout.places.get(feature)
+        if place is None:
+            raise UnknownNameError(f"feature of the view {self.name!r}", feature, self.names)
+        values = self._columns[place]
+        if None not in values:
+            return values, self._statuses
+        return values, [
+            "null" if value is None and status == "present" else status
+            for value, status in zip(values, self._statuses, strict=True)
+        ]
+
+
+def _transpose(looked: Sequence[Looked], width: int) -> Sequence[Sequence[Any]]:
+    nothing = (None,) * width
+    rows = [nothing if one.values is None else one.values for one in looked]
+    return list(zip(*rows, strict=True)) or [()] * width
+
+
+def _check_entities(plan: VectorPlan, entities: Mapping[str, Sequence[Any]]) -> int:
+    """Return how many entities there are."""
+    missing = [key for key in plan.keys if key not in entities]
+    if missing:
+        views = [view.name for view in plan.wanted if missing[0] in view.keys]
+        raise InvalidInputError(
+            f"the key {missing[0]!r} is missing, which the feature view {views[0]!r} is looked up by",
+            hint=f"Give its values: {{{missing[0]!r}: [...]}}",
+        )
+    unknown = [key for key in entities if key not in plan.keys]
+    if unknown:
+        raise InvalidInputError(
+            f"{unknown[0]!r} is no key of the views that are asked", hint=f"Their keys are: {', '.join(plan.keys)}."
+        )
+    heights = {key: len(values) for key, values in entities.items()}
+    if len(set(heights.values())) > 1:
+        told = ", ".join(f"{key} has {height:,}" for key, height in heights.items())
+        raise InvalidInputError(f"each key needs one value for each entity, but {told}")
+    return next(iter(heights.values()))
+
+
+def _refuse_same_names(names: Sequence[str]) -> None:
+    twice = next(name for name in names if names.count(name) > 1)
+    raise InvalidInputError(
+        f"two columns of the answer would be called {twice!r}",
+        hint="Ask with full names (view__feature), or name one of them only.",
+    )
