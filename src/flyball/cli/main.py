@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "impact": ("lineage", "Show what a snapshot, run or version came from and reached."),
     "audit": ("lineage", "Check that the journal is whole."),
     "data": ("data", "Look at tables: what they hold, what changed, what could be expected, what leaks."),
+    "features": ("features", "Write features into the online store, and look them up."),
     "snapshot": ("data", "Keep a table as it is now."),
     "score": ("scoring", "Predict the rows of a table."),
     "export": ("porting", "Write everything as Parquet, JSON and plain files."),

@@ -5,6 +5,9 @@ import signal
 import sys
 from pathlib import Path
 
+from flyball.server.asgi import mount
+from flyball.server.feast.app import FeastApp
+from flyball.server.feast.app import serves as serves_feast
 from flyball.server.inference.app import InferenceApp
 from flyball.server.inference.metrics import GatewayMetrics
 from flyball.server.inference.run import serve
@@ -37,7 +40,8 @@ def main(project: str, home: str, host: str, port: str) -> None:
         telemetry=telemetry,
         loads=workspace.loader,
     )
-    serve(app, host, int(port) + 1)
+    feast = FeastApp(workspace, max_body_bytes=workspace.settings.max_body_bytes)
+    serve(mount(feast, serves_feast, app), host, int(port) + 1)
 
 
 if __name__ == "__main__":

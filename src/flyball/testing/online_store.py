@@ -92,6 +92,16 @@ def check_delete_forgets_only_the_given_keys(new_store: NewStore) -> None:
     assert store.write(VIEW, [OnlineRow(b"1", 5, 5, b"old")]) == 1
 
 
+def check_scan_yields_every_row_of_its_view_once(new_store: NewStore) -> None:
+    """Also long keys come back whole, and other views' rows do not."""
+    store = new_store()
+    rows = [OnlineRow(key, 1, 2, b"x") for key in [*_KEYS, *(b"%d" % number for number in range(12_000))]]
+    assert list(store.scan(VIEW)) == []
+    store.write(VIEW, rows)
+    store.write(VIEW + "0", rows[:1])
+    assert sorted(store.scan(VIEW)) == sorted(rows)
+
+
 def check_threads_agree_on_the_newest_row(new_store: NewStore) -> None:
     """Writers in parallel lose no row that is the newest of its key."""
     store = new_store()
@@ -116,5 +126,6 @@ ONLINE_STORE_CHECKS: Sequence[Callable[[NewStore], None]] = (
     check_read_answers_in_the_order_of_the_keys,
     check_views_do_not_touch_each_other,
     check_delete_forgets_only_the_given_keys,
+    check_scan_yields_every_row_of_its_view_once,
     check_threads_agree_on_the_newest_row,
 )

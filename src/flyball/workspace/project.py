@@ -34,6 +34,7 @@ class Project:
         self.steps = gather(module, Step)
         self.pipelines = gather(module, Pipeline)
         self.endpoints = gather(module, Endpoint)
+        self.feature_lists = _gather_feature_lists(module, self.views)
 
     @classmethod
     def load(cls, root: Path) -> "Project":
@@ -72,6 +73,22 @@ class Project:
         """
         return _pick("endpoint", name, self.endpoints)
 
+    def view(self, name: str) -> FeatureView:
+        """Return a feature view.
+
+        Raises:
+            UnknownNameError: The project declares no such view.
+        """
+        return _pick("feature view", name, self.views)
+
+    def feature_list(self, name: str) -> list[str]:
+        """Return the features of a list that the project file has under a name, as references.
+
+        Raises:
+            UnknownNameError: It has no such list.
+        """
+        return _pick("list of features", name, self.feature_lists)
+
     def endpoint_or_only(self, name: str | None) -> Endpoint:
         """Return the named endpoint, or the only one when no name is given.
 
@@ -92,6 +109,21 @@ def _pick(kind: str, name: str, known: dict[str, T]) -> T:
     if name not in known:
         raise UnknownNameError(kind, name, known, hint=f"Names are the variables' and functions' in {PROJECT_FILE}.")
     return known[name]
+
+
+def _gather_feature_lists(module: ModuleType, views: dict[str, FeatureView]) -> dict[str, list[str]]:
+    """Return the lists of views and of references such as ``"view:feature"`` that a module's variables hold."""
+    found = {}
+    for variable, value in vars(module).items():
+        if not isinstance(value, list | tuple) or variable.startswith("__"):
+            continue
+        stored = [item for item in value if not isinstance(item, RequestFeatures)]
+        if stored and all(
+            isinstance(item, FeatureView) or (isinstance(item, str) and ":" in item and item.partition(":")[0] in views)
+            for item in stored
+        ):
+            found[variable] = [item.name if isinstance(item, FeatureView) else item for item in stored]
+    return found
 
 
 def gather(module: ModuleType, kind: type[T]) -> dict[str, T]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from flyball.core.settings import Settings
 from flyball.domain.data.reports import Report
 from flyball.domain.data.service import DataService
 from flyball.domain.data.snapshots import Snapshot
+from flyball.domain.features.materialising import Materialisation
 from flyball.domain.features.service import FeatureService
 from flyball.domain.features.vectors import Vectors
 from flyball.domain.features.views import FeatureView
@@ -308,6 +310,18 @@ class Workspace(Home):
         """
         references = [feature.name if isinstance(feature, FeatureView) else feature for feature in features]
         return self.features.read_vectors(references, entities, self.project.views, has_full_names=has_full_names)
+
+    def materialise(self, views: Sequence[str] = (), *, until: datetime | None = None) -> list[Materialisation]:
+        """Bring the online rows of views up to an instant, but not beyond now; of all views by default.
+
+        Raises:
+            UnknownNameError: The project declares no such view.
+            FlyballError: See `FeatureService.materialise`; the views before it are done.
+        """
+        now = self.clock.now()
+        as_of = now if until is None else min(until, now)
+        declared = [self.project.view(name) for name in views] or list(self.project.views.values())
+        return [self.features.materialise(view, as_of, actor="user") for view in declared]
 
     def rollback(self, endpoint: str, *, actor: str, reason: str) -> RollbackResult:
         """Return to the version that was live before. See `Deployer.roll_back`."""

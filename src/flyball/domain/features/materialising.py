@@ -15,6 +15,7 @@ from flyball.domain.features import store
 from flyball.domain.features.histories import ViewHistory
 from flyball.domain.features.online import view_key
 from flyball.domain.features.point_in_time import USABLE
+from flyball.domain.features.pushing import pushed_rows
 from flyball.domain.features.rows import MARK, encode_rows, mark_row
 from flyball.domain.features.store import MaterialisationState
 from flyball.domain.features.views import FeatureView
@@ -143,7 +144,9 @@ class Materialiser:
         if last is not None:
             written = self._online.write(key, [*rows, new_mark])
             return written - (mark is None or new_mark.known_us > mark.known_us)
-        return self._online.replace(key, [*rows, new_mark]) - (new_mark != mark)
+        written = self._online.replace(key, [*rows, *pushed_rows(self._online, key), new_mark]) - (new_mark != mark)
+        # What was pushed while the rows were replaced went with the old ones.
+        return written + self._online.write(key, pushed_rows(self._online, key))
 
     def _put_columns(self, key: str, view: FeatureView, version: str, history: ViewHistory) -> None:
         """Let readers know the columns before the first row has them."""

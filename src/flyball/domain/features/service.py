@@ -21,6 +21,7 @@ from flyball.domain.features.leaks import find_table_leaks
 from flyball.domain.features.materialising import Computed, Materialisation, Materialiser
 from flyball.domain.features.online import Completed, OnlineFeatures, OnlineReader, Outcome, view_key
 from flyball.domain.features.plans import TrainingSetPlan
+from flyball.domain.features.pushing import Pusher
 from flyball.domain.features.training_sets import TrainingLineage, TrainingSet, ViewRef
 from flyball.domain.features.vectors import Vectors, plan_vectors, read_vectors
 from flyball.domain.features.views import FeatureView, RequestFeatures
@@ -73,6 +74,7 @@ class FeatureService:
         self._online = online
         self._root = root
         self.online = OnlineReader(db, online, is_fallback_null=is_fallback_null)
+        self._pusher = Pusher(self.online, online, clock)
         self._versions: WeakKeyDictionary[FeatureView | RequestFeatures, str] = WeakKeyDictionary()
         self._computed: dict[str, Computed] = {}
         self._materialiser = Materialiser(db, journal, clock, online, locks or root / ".flyball" / "locks")
@@ -165,6 +167,10 @@ class FeatureService:
         refs = {name: self.view_ref(view) for name, view in views.items()}
         plan = plan_vectors(features, refs, has_full_names=has_full_names)
         return read_vectors(self.online, plan, entities, self._clock.now())
+
+    def push(self, view: FeatureView, columns: Mapping[str, Sequence[Any]]) -> int:
+        """Write rows into the online store as they arrive. See `Pusher.push`."""
+        return self._pusher.push(self.view_ref(view), view.time, columns)
 
     def complete(
         self,

@@ -118,7 +118,7 @@ def read_vectors(
     vectors = Vectors(
         list(plan.keys),
         [entities[key] for key in plan.keys],
-        [("key",) * height] * len(plan.keys),
+        [["key"] * height] * len(plan.keys),
         [(0,) * height] * len(plan.keys),
     )
     for number, feature in plan.order:

@@ -2,13 +2,13 @@
 
 import uvicorn
 
-from flyball.server.inference.app import InferenceApp
+from flyball.server.asgi import Application
 
 _DRAIN_S = 10
 _BACKLOG = 2_048
 
 
-def serve(app: InferenceApp, host: str, port: int) -> None:
+def serve(app: Application, host: str, port: int) -> None:
     """Answer until SIGTERM or SIGINT, then finish the requests under way.
 
     The server was chosen by measurement: uvicorn with uvloop and httptools.

@@ -6,7 +6,8 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -22,6 +23,9 @@ T = TypeVar("T")
 _FIRST_MAP_BYTES = 256 << 20  # address space, not disk: the file grows with what is written
 _LARGEST_PLAIN_KEY = 400  # LMDB takes 511 bytes; longer keys are stored by their digest
 _TIMES = struct.Struct(">qq")
+_LENGTH = struct.Struct(">I")
+_PREFIX_BYTES = 12
+_PART = 10_000  # rows of one read of a scan
 _unpack_times, _TIMES_BYTES = _TIMES.unpack_from, _TIMES.size
 
 
@@ -93,6 +97,18 @@ class LmdbOnlineStore:
         """See `OnlineStore.delete`."""
         places = [_place(view, key) for key in keys]
         return self._environment.write(lambda transaction: sum(bool(transaction.delete(place)) for place in places))
+
+    def scan(self, view: str) -> Iterator[OnlineRow]:
+        """See `OnlineStore.scan`."""
+        prefix = _prefix(view)
+        after: bytes | None = None
+        while True:
+            found: list[tuple[bytes, bytes]] = self._environment.read(partial(_scan_part, prefix=prefix, after=after))
+            for place, value in found:
+                yield _decode_stored(place, value)
+            if len(found) < _PART:
+                return
+            after = found[-1][0]
 
 
 class _Environment:
@@ -205,7 +221,7 @@ def _environment(path: Path, map_bytes: int) -> _Environment:
 
 @lru_cache(maxsize=1_000)
 def _prefix(view: str) -> bytes:
-    return hashlib.blake2b(view.encode(), digest_size=12).digest()
+    return hashlib.blake2b(view.encode(), digest_size=_PREFIX_BYTES).digest()
 
 
 def _place(view: str, key: bytes) -> bytes:
@@ -215,17 +231,36 @@ def _place(view: str, key: bytes) -> bytes:
 
 
 def _encode(row: OnlineRow) -> bytes:
-    return _TIMES.pack(row.event_time_us, row.known_us) + row.payload
+    if len(row.key) <= _LARGEST_PLAIN_KEY:
+        return _TIMES.pack(row.event_time_us, row.known_us) + row.payload
+    # Its place does not tell the key, so the value does.
+    return _TIMES.pack(row.event_time_us, row.known_us) + row.payload + row.key + _LENGTH.pack(len(row.key))
 
 
 def _decode(key: bytes, value: bytes) -> OnlineRow:
     event_time_us, known_us = _unpack_times(value)
-    return OnlineRow(key, event_time_us, known_us, value[_TIMES_BYTES:])
+    if len(key) <= _LARGEST_PLAIN_KEY:
+        return OnlineRow(key, event_time_us, known_us, value[_TIMES_BYTES:])
+    return OnlineRow(key, event_time_us, known_us, value[_TIMES_BYTES : -len(key) - _LENGTH.size])
 
 
-def _scan(transaction: Any, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _decode_stored(place: bytes, value: bytes) -> OnlineRow:
+    """Return a row that was found by its place."""
+    kind, key = place[_PREFIX_BYTES : _PREFIX_BYTES + 1], place[_PREFIX_BYTES + 1 :]
+    if kind == b"d":
+        length = _LENGTH.unpack(value[-_LENGTH.size :])[0]
+        key = value[-_LENGTH.size - length : -_LENGTH.size]
+    return _decode(key, value)
+
+
+def _scan_part(transaction: Any, prefix: bytes, after: bytes | None) -> list[tuple[bytes, bytes]]:
+    """Return the next rows of a view: a long read would keep what is replaced meanwhile in the file."""
+    return list(islice(_scan(transaction, prefix, after), _PART))
+
+
+def _scan(transaction: Any, prefix: bytes, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
     with transaction.cursor() as cursor:
-        if cursor.set_range(prefix):
+        if cursor.set_range(prefix if after is None else after + b"\0"):
             for place, value in cursor:
                 if not place.startswith(prefix):
                     return

@@ -1,7 +1,7 @@
 """An online store in the memory of one process, for tests and simulated replays."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from flyball.storage.online.port import OnlineRow, is_newer, newest_rows
 
@@ -44,3 +44,9 @@ class MemoryOnlineStore:
         with self._lock:
             stored = self._views.get(view, {})
             return sum(stored.pop(key, None) is not None for key in keys)
+
+    def scan(self, view: str) -> Iterator[OnlineRow]:
+        """See `OnlineStore.scan`."""
+        with self._lock:
+            rows = list(self._views.get(view, {}).values())
+        return iter(rows)

@@ -1,6 +1,6 @@
 """What an online store can do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -74,6 +74,14 @@ class OnlineStore(Protocol):
 
         Raises:
             BackendUnavailableError: The store did not answer; nothing was deleted.
+        """
+        ...
+
+    def scan(self, view: str) -> Iterator[OnlineRow]:
+        """Yield every row of a view, in no order; of rows that change meanwhile either state.
+
+        Raises:
+            BackendUnavailableError: The store did not answer.
         """
         ...
 

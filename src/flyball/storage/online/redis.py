@@ -5,6 +5,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -153,6 +154,16 @@ class RedisOnlineStore:
         if not keys:
             return 0
         return self._try(lambda: int(self._writing.execute_command("HDEL", self._place(view), *keys)))
+
+    def scan(self, view: str) -> Iterator[OnlineRow]:
+        """See `OnlineStore.scan`."""
+        cursor = -1
+        while cursor != 0:
+            cursor, pairs = self._try(
+                partial(self._writing.hscan, self._place(view), cursor=max(cursor, 0), count=_BATCH)
+            )
+            for key, value in pairs.items():
+                yield _decode(key, value)
 
     def _place(self, view: str) -> bytes:
         return self._prefix + view.encode()
