@@ -189,7 +189,7 @@ class FeatureService:
         self, view: ViewRef, keys: Sequence[Sequence[Any]], at: datetime | Sequence[datetime]
     ) -> list[OnlineFeatures | None]:
         """See `OnlineReader.read_rows`."""
-        return self._reader.read_rows(view, keys, at)
+        return self.online.read_rows(view, keys, at)
 
     def identify(self, plan: TrainingSetPlan, *, as_of: datetime, actor: str = "system") -> str:
         """Return what a training set depends on besides the arguments of the call, as a digest.
