@@ -24,6 +24,7 @@ from flyball.domain.serving.table_requests import TableRequests, Verdict
 Array = np.ndarray[Any, Any]
 _CHUNK = 16_384
 _MOST_FAILURES = 100
+_MOST_ENTITIES = 2_000_000
 _log = logging.getLogger("flyball.serving")
 
 
@@ -70,6 +71,7 @@ class TableScorer:
         self._requests = requests
         self._lookup = lookup
         self._past = past
+        self._stored: pl.DataFrame | None = None
         # Predictors are safe in threads, and most leave Python while they compute.
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
 
@@ -119,15 +121,21 @@ class TableScorer:
         return fields.with_columns(added)
 
     def _look_up(self, fields: pl.DataFrame, at: datetime) -> pl.DataFrame:
-        """Read each entity once, however many rows are about it."""
+        """Read each entity once, however many rows in however many parts are about it."""
         names = list(dict.fromkeys(key for view in self._loaded.views for key in view.keys))
         keys = fields.select(names)
         distinct = keys.unique(maintain_order=True)
-        completed = self._lookup.complete(distinct.to_dicts(), self._loaded.views, at).frame
-        stored = distinct.with_columns(
-            column for column in completed.get_columns() if column.name not in distinct.columns
-        )
-        joined = keys.join(stored, on=names, how="left", nulls_equal=True, maintain_order="left")
+        known = self._stored
+        if known is not None and known.height <= _MOST_ENTITIES:
+            distinct = distinct.join(known, on=names, how="anti", nulls_equal=True)
+        if distinct.height or known is None:
+            completed = self._lookup.complete(distinct.to_dicts(), self._loaded.views, at).frame
+            added = distinct.with_columns(
+                column for column in completed.get_columns() if column.name not in distinct.columns
+            )
+            known = added if known is None or known.height > _MOST_ENTITIES else pl.concat([known, added])
+            self._stored = known
+        joined = keys.join(known, on=names, how="left", nulls_equal=True, maintain_order="left")
         return joined.select(pl.all().exclude(names))
 
     def _predict(self, fields: pl.DataFrame) -> tuple[Array, dict[int, FlyballError]]:
