@@ -12,7 +12,7 @@ from tests.stories.system import System, wait_for
 from tests.stories.tiny import REQUEST, write_tiny
 
 pytestmark = pytest.mark.slow
-ROWS = 1_200_000
+ROWS = 700_000
 SENT_AT = datetime.now(UTC) - timedelta(hours=1)
 
 

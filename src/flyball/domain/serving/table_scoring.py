@@ -99,11 +99,11 @@ class TableScorer:
             gone = {verdict.row for verdict in rejected}
             answered = [row for row in range(frame.height) if row not in gone]
             fields = fields[answered]
-        values, failures = self._predict(self._complete(fields, at))
+        values, failures = predict_rows(self._loaded, self._complete(fields, at), self._pool)
         if failures:
             places = answered if answered is not None else range(frame.height)
             rejected += [
-                Verdict(places[row], PredictionStatus.ERROR, [_as_violation(error)]) for row, error in failures.items()
+                Verdict(places[row], PredictionStatus.ERROR, [as_violation(error)]) for row, error in failures.items()
             ]
             kept = [row for row in range(fields.height) if row not in failures]
             answered, values = [places[row] for row in kept], values[kept]
@@ -138,36 +138,54 @@ class TableScorer:
         joined = keys.join(known, on=names, how="left", nulls_equal=True, maintain_order="left")
         return joined.select(pl.all().exclude(names))
 
-    def _predict(self, fields: pl.DataFrame) -> tuple[Array, dict[int, FlyballError]]:
-        starts = range(0, fields.height, _CHUNK)
-        found = list(self._pool.map(lambda start: self._predict_some(fields.slice(start, _CHUNK), start), starts))
-        failures = {row: error for _, failed in found for row, error in failed.items()}
-        if len(failures) > _MOST_FAILURES:
-            raise ModelFailedError(self._loaded.ref, f"{len(failures):,} rows failed: {next(iter(failures.values()))}")
-        if not found:
-            return np.empty(0 if _width(self._loaded) == 1 else (0, _width(self._loaded))), failures
-        return np.concatenate([values for values, _ in found]), failures
 
-    def _predict_some(self, fields: pl.DataFrame, start: int) -> tuple[Array, dict[int, FlyballError]]:
-        """Predict rows; where the model raises, halve them until only the rows that it raises for are left out."""
-        try:
-            values = np.asarray(predict_frame(self._loaded, fields), dtype=np.float64)
-        except Exception as error:
-            if fields.height > 1:
-                half = fields.height // 2
-                left, failed = self._predict_some(fields.head(half), start)
-                if len(failed) > _MOST_FAILURES:
-                    raise
-                right, more = self._predict_some(fields.slice(half), start + half)
-                return np.concatenate([left, right]), failed | more
-            _log.warning("%s failed for a row", self._loaded.ref, exc_info=True)
-            values = np.full(1 if _width(self._loaded) == 1 else (1, _width(self._loaded)), math.nan)
-            return values, {start: _as_flyball(self._loaded.ref, error)}
-        finite = np.isfinite(values if values.ndim == 1 else values.sum(axis=1))
-        return values, {
-            start + int(row): ModelFailedError(self._loaded.ref, f"it gave {values[row]} as a prediction")
-            for row in np.flatnonzero(~finite)
-        }
+def predict_rows(
+    loaded: LoadedVersion, fields: pl.DataFrame, pool: ThreadPoolExecutor | None = None
+) -> tuple[Array, dict[int, FlyballError]]:
+    """Return a model's answers to rows of fields and stored features, and what it failed for, by row.
+
+    Args:
+        loaded: The version.
+        fields: The rows.
+        pool: Where parts of them may be computed at the same time.
+
+    Raises:
+        ModelFailedError: The model fails for more than a few rows.
+    """
+    starts = range(0, fields.height, _CHUNK)
+
+    def predict(start: int) -> tuple[Array, dict[int, FlyballError]]:
+        return _predict_some(loaded, fields.slice(start, _CHUNK), start)
+
+    found = list(map(predict, starts) if pool is None else pool.map(predict, starts))
+    failures = {row: error for _, failed in found for row, error in failed.items()}
+    if len(failures) > _MOST_FAILURES:
+        raise ModelFailedError(loaded.ref, f"{len(failures):,} rows failed: {next(iter(failures.values()))}")
+    if not found:
+        return np.empty(0 if _width(loaded) == 1 else (0, _width(loaded))), failures
+    return np.concatenate([values for values, _ in found]), failures
+
+
+def _predict_some(loaded: LoadedVersion, fields: pl.DataFrame, start: int) -> tuple[Array, dict[int, FlyballError]]:
+    """Predict rows; where the model raises, halve them until only the rows that it raises for are left out."""
+    try:
+        values = np.asarray(predict_frame(loaded, fields), dtype=np.float64)
+    except Exception as error:  # noqa: BLE001 - the model's and the project's own code runs here
+        if fields.height > 1:
+            half = fields.height // 2
+            left, failed = _predict_some(loaded, fields.head(half), start)
+            if len(failed) > _MOST_FAILURES:
+                raise
+            right, more = _predict_some(loaded, fields.slice(half), start + half)
+            return np.concatenate([left, right]), failed | more
+        _log.warning("%s failed for a row", loaded.ref, exc_info=True)
+        values = np.full(1 if _width(loaded) == 1 else (1, _width(loaded)), math.nan)
+        return values, {start: _as_flyball(loaded.ref, error)}
+    finite = np.isfinite(values if values.ndim == 1 else values.sum(axis=1))
+    return values, {
+        start + int(row): ModelFailedError(loaded.ref, f"it gave {values[row]} as a prediction")
+        for row in np.flatnonzero(~finite)
+    }
 
 
 def predict_frame(loaded: LoadedVersion, fields: pl.DataFrame) -> Array:
@@ -208,7 +226,8 @@ def _as_frame(loaded: LoadedVersion, values: Array) -> pl.DataFrame:
     return pl.DataFrame([likeliest, scores.to_struct("scores")])
 
 
-def _as_violation(error: FlyballError) -> Violation:
+def as_violation(error: FlyballError) -> Violation:
+    """Return a model's failure as what is wrong with a row."""
     return Violation(column="", rule=error.code, severity="fail", message=error.message)
 
 
