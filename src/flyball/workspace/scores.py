@@ -7,7 +7,8 @@ import msgspec
 import polars as pl
 
 from flyball.core.errors import InvalidInputError
-from flyball.domain.features.point_in_time import join_arranged
+from flyball.domain.data.schemas import Schema
+from flyball.domain.features.point_in_time import USABLE, join_arranged
 from flyball.domain.features.service import FeatureService
 from flyball.domain.features.training_sets import ViewRef
 from flyball.domain.features.views import FeatureView
@@ -129,11 +130,8 @@ class PastViews:
 
     def join(self, rows: pl.DataFrame, view: ViewRef, time: str) -> pl.DataFrame:
         """See `PastFeatures.join`."""
-        declared = self._views[view.name]
-        history = self._features.history(declared)
-        keys = list(declared.keys)
-        columns = [name for name in history.collect_schema().names() if not name.startswith("__")]
-        columns = [name for name in columns if name not in (*keys, declared.time)]
+        declared, columns = self._views[view.name], self.columns(view).names
+        history, keys = self._features.history(declared), list(declared.keys)
         # Names that rows and history share would clash; the join needs only keys and time.
         spine = rows.lazy().select(*keys, pl.col(time).alias("__at"))
         joined = join_arranged(
@@ -146,6 +144,13 @@ class PastViews:
             ttl=view.ttl,
         )
         return joined.select(columns).collect()
+
+    def columns(self, view: ViewRef) -> Schema:
+        """Return a view's features."""
+        declared = self._views[view.name]
+        schema = self._features.history(declared).collect_schema()
+        others = (*declared.keys, declared.time, USABLE)
+        return Schema.of(pl.LazyFrame(schema={name: kind for name, kind in schema.items() if name not in others}))
 
 
 class _Versions:

@@ -112,15 +112,15 @@ def _stored_features(
         schema = columns_of(view)
         types = schema.to_polars()
         served = expand_json(rows, "features", dict(types))
-        is_served = pl.Series([use.get(view.name) is not None and use[view.name].version == view.version for use in used])
+        is_served = pl.Series(
+            [use.get(view.name) is not None and use[view.name].version == view.version for use in used]
+        )
         if not is_served.all():
             others = fields.select(view.keys).with_columns(rows["at"].alias(_AT)).filter(~is_served)
             history = past.join(others, view, _AT).select(schema.names).cast(types)
             looked_back[view.name] = others.height
             order = pl.concat([is_served.arg_true(), (~is_served).arg_true()]).alias(_ROW)
-            served = (
-                pl.concat([served.filter(is_served), history]).with_columns(order).sort(_ROW).select(schema.names)
-            )
+            served = pl.concat([served.filter(is_served), history]).with_columns(order).sort(_ROW).select(schema.names)
         found.extend(served.get_columns())
     return [column for column in found if column.name not in fields.columns], looked_back
 

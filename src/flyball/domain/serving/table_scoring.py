@@ -170,7 +170,7 @@ def _predict_some(loaded: LoadedVersion, fields: pl.DataFrame, start: int) -> tu
     """Predict rows; where the model raises, halve them until only the rows that it raises for are left out."""
     try:
         values = np.asarray(predict_frame(loaded, fields), dtype=np.float64)
-    except Exception as error:  # noqa: BLE001 - the model's and the project's own code runs here
+    except Exception as error:
         if fields.height > 1:
             half = fields.height // 2
             left, failed = _predict_some(loaded, fields.head(half), start)
