@@ -15,9 +15,9 @@ from flyball.domain.loop.traffic import Comparison, LatencyPair, Reproduction, T
 from flyball.domain.loop.traffic_comparing import compare_versions, judge_reproduction, tell_verdict
 from flyball.domain.monitoring.metrics import METRICS
 from flyball.domain.monitoring.monitors import Performance
+from flyball.domain.predictions.frames import FRAME_SCHEMA, expand_json, to_frame
 from flyball.domain.predictions.label_book import LabelBook
 from flyball.domain.predictions.log import list_open_segments, read_segment
-from flyball.domain.predictions.records import FRAME_SCHEMA, expand_json, to_frame
 from flyball.domain.registry.signatures import Signature
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.replaying import Replayed, replay_inputs, replay_rows

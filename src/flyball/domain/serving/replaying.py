@@ -10,7 +10,8 @@ import polars as pl
 from flyball.core.errors import FlyballError
 from flyball.domain.data.schemas import Schema, read_instant
 from flyball.domain.features.training_sets import ViewRef
-from flyball.domain.predictions.records import PredictionStatus, ViewUse, expand_json
+from flyball.domain.predictions.frames import expand_json
+from flyball.domain.predictions.records import PredictionStatus, ViewUse
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.table_requests import OnViolation, Verdict, judge_request
 from flyball.domain.serving.table_scoring import PastFeatures, as_violation, predict_rows
