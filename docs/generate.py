@@ -30,7 +30,17 @@ PARTS = {
     "Features": ["features", "request_features", "training_set", "split", "TrainingSet"],
     "Pipelines": ["step", "pipeline", "candidate"],
     "Runs of a program's own": ["run", "log_metric", "log_artifact", "set_tag"],
-    "Production": ["Endpoint", "metric", "not_worse_than_champion", "no_leaks", "latency", "shadow", "canary"],
+    "Production": [
+        "Endpoint",
+        "metric",
+        "not_worse_than_champion",
+        "no_leaks",
+        "latency",
+        "shadow",
+        "canary",
+        "ab_test",
+        "bandit",
+    ],
     "Monitors": [
         "drift",
         "prediction_drift",

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from flyball.domain.registry.gates import metric as metric
     from flyball.domain.registry.gates import no_leaks as no_leaks
     from flyball.domain.registry.gates import not_worse_than_champion as not_worse_than_champion
+    from flyball.domain.serving.ab_tests import ab_test as ab_test
+    from flyball.domain.serving.bandits import bandit as bandit
     from flyball.domain.serving.rollouts import canary as canary
     from flyball.domain.serving.rollouts import shadow as shadow
     from flyball.domain.tracking.logging import log_artifact as log_artifact
@@ -53,7 +55,9 @@ _HOMES = {
     "Entity": "domain.data.tables",
     "Table": "domain.data.tables",
     "TrainingSet": "domain.features.training_sets",
+    "ab_test": "domain.serving.ab_tests",
     "attribution_drift": "domain.monitoring.attributions",
+    "bandit": "domain.serving.bandits",
     "candidate": "domain.registry.candidates",
     "canary": "domain.serving.rollouts",
     "column": "domain.data.expectations",

@@ -7,8 +7,10 @@ import msgspec
 
 from flyball.core.clock import Clock
 from flyball.core.encoding import to_plain
+from flyball.core.errors import InvalidInputError
 from flyball.domain.journal.service import Journal
 from flyball.domain.loop.endpoints import Endpoint
+from flyball.domain.loop.trials import DECIDED, TrialJudge, TrialLook
 from flyball.domain.monitoring.distributions import Baseline, read_labelled
 from flyball.domain.monitoring.guards import GuardLimits, GuardVerdict, VariantCounts, compare_variants
 from flyball.domain.monitoring.monitors import Performance
@@ -18,12 +20,16 @@ from flyball.domain.predictions.service import PredictionService
 from flyball.domain.registry.aliases import CHALLENGER, CHAMPION
 from flyball.domain.registry.service import RegistryService
 from flyball.domain.registry.versions import ModelVersion, Status, parse_ref
-from flyball.domain.serving.rollouts import Move, Outcome, Rollout, RolloutStatus, Verdict
+from flyball.domain.serving.bandits import BanditResult
+from flyball.domain.serving.rollouts import Move, Outcome, Rollout, RolloutStatus, Stage, StageKind, Verdict
 from flyball.domain.serving.service import RolloutService, Within
+from flyball.domain.serving.trials import Bandit
 from flyball.storage.db import Database, Transaction
 
 APPROVED = "registry.version.approved"
 ROLLED_BACK = "loop.endpoint.rolled-back"
+_SMALLEST_STEP = 0.01
+"""A bandit's share that would move by less stays."""
 _PATIENCE = 4
 """A stage that has seen too little traffic to judge ends after so many times its length, if nothing bad was seen."""
 
@@ -82,6 +88,7 @@ class Deployer:
         self._predictions = predictions
         self._baseline_of = baseline_of
         self._prepare = prepare
+        self._trials = TrialJudge(predictions, baseline_of)
 
     def take_up(self, endpoints: Mapping[str, Endpoint]) -> None:
         """Start a rollout for the newest version approved since the last time, where none is under way."""
@@ -116,7 +123,30 @@ class Deployer:
             if rollout is None:
                 continue
             verdict, evidence = self._judge(rollout, endpoint)
-            self._rollouts.judge(name, verdict, evidence=evidence, within=self._moving_aliases(verdict.summary))
+            stage = rollout.stage
+            look = None
+            if stage is not None and stage.trial is not None and verdict.outcome is not Outcome.FAIL:
+                look, verdict = self._look(rollout, stage)
+                evidence |= {"trial": look.data} if look is not None else {}
+            self._rollouts.judge(name, verdict, evidence=evidence, within=self._ending(verdict.summary, look))
+
+    def look(self, name: str) -> TrialLook | None:
+        """Return how the trial that is under way stands, if there is one."""
+        rollout = self._rollouts.find_running(name)
+        stage = rollout.stage if rollout is not None else None
+        if rollout is None or stage is None or stage.trial is None:
+            return None
+        return self._trials.look(rollout, stage, self._clock.now())
+
+    def _look(self, rollout: Rollout, stage: Stage) -> tuple[TrialLook | None, Verdict]:
+        """Look at a trial, and give a bandit's new version its share; one that cannot be judged ends."""
+        try:
+            look = self._trials.look(rollout, stage, self._clock.now())
+        except InvalidInputError as error:
+            return None, Verdict(outcome=Outcome.FAIL, reasons=(f"{stage.name} cannot be judged: {error.message}",))
+        if isinstance(look.result, BanditResult) and look.verdict.outcome is Outcome.WAIT:
+            self._draw(rollout, stage, look.result)
+        return look, look.verdict
 
     def roll_back(self, name: str, endpoint: Endpoint, *, reason: str, actor: str) -> RollbackResult:
         """End the rollout that is under way, or else return to the champion before; nothing is trained.
@@ -196,6 +226,28 @@ class Deployer:
             within=move,
         )
 
+    def _draw(self, rollout: Rollout, stage: Stage, result: BanditResult) -> None:
+        """Give a bandit's new version its share, where it is time and changes anything."""
+        now = self._clock.now()
+        every = stage.trial.every if isinstance(stage.trial, Bandit) else timedelta()
+        is_due = now - (rollout.drawn_at or rollout.stage_started_at) >= every
+        if is_due and abs(result.share - rollout.share) >= _SMALLEST_STEP:
+            evidence = {"result": to_plain(result)}
+            self._rollouts.draw(rollout.endpoint, result.share, reason=result.message, evidence=evidence)
+
+    def _ending(self, reason: str, look: TrialLook | None) -> Within:
+        """Return what moves the aliases, and tells the journal how a trial ended."""
+        move_aliases = self._moving_aliases(reason)
+        if look is None:
+            return move_aliases
+
+        def end(tx: Transaction, rollout: Rollout) -> None:
+            data = {"rollout": rollout.id, **look.data}
+            self._journal.append(tx, DECIDED, f"endpoint/{rollout.endpoint}", data, actor="loop")
+            move_aliases(tx, rollout)
+
+        return end
+
     def _moving_aliases(self, reason: str) -> Within:
         """Return what moves the aliases in the transaction of a rollout's move: both hold, or neither."""
 
@@ -214,13 +266,14 @@ class Deployer:
         if candidate.status is not Status.APPROVED:
             return Verdict(outcome=Outcome.FAIL, reasons=(f"{rollout.candidate} is {candidate.status}",)), {}
         now = self._clock.now()
-        metric = next((found.metric for found in endpoint.monitors if isinstance(found, Performance)), None)
         stage = rollout.stage
-        role = stage.kind.value if stage is not None else "canary"
+        limits = _limits(stage, endpoint)
+        metric = limits.metric
+        role = "shadow" if stage is not None and stage.kind is StageKind.SHADOW else "canary"
         champion = self._registry.champion(rollout.model)
         live = self._count(rollout, champion.ref if champion is not None else "", "live", metric, now)
         new = self._count(rollout, rollout.candidate, role, metric, now)
-        found = compare_variants(live, new, GuardLimits(metric=metric))
+        found = compare_variants(live, new, limits)
         verdict = to_verdict(found, rollout, now)
         return verdict, {"comparisons": to_plain(found.comparisons)}
 
@@ -231,6 +284,17 @@ class Deployer:
             rows = self._predictions.labelled(rollout.endpoint, since, version=version, variant=variant)
             estimate = compute_metric(metric, *read_labelled(self._baseline_of(version), rows))
         return self._monitoring.variant_counts(rollout.endpoint, version, variant, since, now, metric=estimate)
+
+
+def _limits(stage: Stage | None, endpoint: Endpoint) -> GuardLimits:
+    """Return what counts as worse in a stage; in a trial, its own test judges the metric."""
+    if stage is not None and stage.trial is not None:
+        return GuardLimits()
+    if stage is not None and stage.metric is not None:
+        return GuardLimits(metric=stage.metric, metric_by=stage.metric_by)
+    return GuardLimits(
+        metric=next((found.metric for found in endpoint.monitors if isinstance(found, Performance)), None)
+    )
 
 
 def to_verdict(found: GuardVerdict, rollout: Rollout, now: datetime) -> Verdict:

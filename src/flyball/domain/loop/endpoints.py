@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.loop.triggers import Trigger
+from flyball.domain.monitoring.metrics import find_metric
 from flyball.domain.monitoring.monitors import AttributionDrift, Monitor, check_names
 from flyball.domain.pipelines.steps import Pipeline
 from flyball.domain.registry.gates import Gate
@@ -95,6 +96,9 @@ class Endpoint:
                     )
         check_names(self.monitors)
         check_stages(self.rollout)
+        for stage in self.rollout:
+            if stage.metric is not None:
+                find_metric(stage.metric)
         if self.retrain is not None and not isinstance(self.retrain, Pipeline):
             raise InvalidInputError(
                 f"retrain of the endpoint for {self.model!r} must be a pipeline, but {self.retrain!r} was given",

@@ -9,6 +9,8 @@ import msgspec
 from flyball.core.durations import from_us
 
 NO_FIELDS = msgspec.Raw(b"{}")
+LIVE_FOR_CANARY = "live-for-canary"
+"""The node of an answer that the live version gave because the candidate, whose turn it was, had failed."""
 
 
 class PredictionStatus(StrEnum):
@@ -93,7 +95,7 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         stage: The rollout's stage at that moment, such as ``canary 5%``.
         rollout: The rollout's id.
         shadow_of: The id of the prediction that was answered, when this one only ran beside it.
-        propensity: How likely routing was to pick this variant, where it is drawn anew and not by a fixed share.
+        propensity: How likely routing was to pick this variant; None where only one could answer.
         node: What answered where the endpoint is a graph, such as ``fallback``; None for the model itself.
         explanation: What each feature added, where that was asked for.
     """

@@ -14,7 +14,7 @@ from flyball.core.ids import IdSource
 from flyball.domain.data.reports import Violation
 from flyball.domain.predictions.labels import key_value
 from flyball.domain.predictions.log import PredictionLog
-from flyball.domain.predictions.records import NO_FIELDS, PredictionRecord, PredictionStatus, Reason
+from flyball.domain.predictions.records import LIVE_FOR_CANARY, NO_FIELDS, PredictionRecord, PredictionStatus, Reason
 from flyball.domain.serving.answers import Answer, FeatureUse, Problem, require_answered
 from flyball.domain.serving.direct import Block, DirectVersion, find_direct, list_rows
 from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk, DirectPlane
@@ -42,6 +42,7 @@ class _Row(msgspec.Struct, kw_only=True):
     variant: Variant
     scored: Scored = msgspec.field(default_factory=lambda: Scored(status=PredictionStatus.ERROR))
     id: str = ""
+    node: str | None = None
 
 
 class DataPlane:
@@ -198,7 +199,8 @@ class DataPlane:
             return Variant.PINNED
         if line.plan.share <= 0.0 or line.candidate is None:
             return Variant.LIVE
-        values = [key_value(request.get(name)) for name in live.sticky_keys] if isinstance(request, dict) else []
+        names = line.plan.by or live.sticky_keys
+        values = [key_value(request.get(name)) for name in names] if isinstance(request, dict) else []
         return pick_variant(line.plan, values if any(value is not None for value in values) else [self._ids.new()])
 
     def _score_all(self, line: Line, rows: Sequence[_Row], started_s: float) -> list[PredictionRecord]:
@@ -211,7 +213,7 @@ class DataPlane:
         for row in failed:
             row.id = self._ids.new()
             records.append(_record(line, row, _share_of(started_s, len(rows))))
-            row.variant = Variant.LIVE
+            row.variant, row.node = Variant.LIVE, LIVE_FOR_CANARY
         self._score(line, failed, Variant.LIVE)
         return records
 
@@ -295,6 +297,8 @@ def _record(line: Line, row: _Row, latency_us: int, shadow_of: str | None = None
         stage=plan.stage,
         rollout=plan.rollout,
         shadow_of=shadow_of,
+        propensity=plan.propensity(row.variant),
+        node=row.node,
         explanation=scored.explanation,
     )
 

@@ -27,6 +27,7 @@ class ServingPlan(msgspec.Struct, frozen=True, kw_only=True):
         share: The part of the traffic that the candidate answers; 0 when it only computes.
         stage: The rollout's stage in words.
         rollout: The rollout's id; also what divides the traffic, so that each rollout draws its own canaries.
+        by: The fields that keep a variant; empty for the entity.
         is_pinned: Whether the caller named the version, and routing would not have picked it.
     """
 
@@ -37,12 +38,19 @@ class ServingPlan(msgspec.Struct, frozen=True, kw_only=True):
     share: float = 0.0
     stage: str | None = None
     rollout: str | None = None
+    by: tuple[str, ...] = ()
     is_pinned: bool = False
 
     @property
     def has_shadow(self) -> bool:
         """Whether the candidate computes beside the live version without answering."""
         return self.candidate is not None and self.share == 0.0
+
+    def propensity(self, variant: Variant) -> float | None:
+        """Return how likely routing was to pick a variant; None where only one could answer."""
+        if not 0.0 < self.share < 1.0 or variant not in (Variant.LIVE, Variant.CANARY):
+            return None
+        return self.share if variant is Variant.CANARY else 1.0 - self.share
 
     @property
     def versions(self) -> list[str]:
@@ -60,7 +68,8 @@ def plan_serving(endpoint: str, model: str, champion: str | None, rollout: Rollo
         model=model,
         live=champion,
         candidate=rollout.candidate,
-        share=0.0 if stage.kind is StageKind.SHADOW else stage.share,
+        share=0.0 if stage.kind is StageKind.SHADOW else rollout.share,
         stage=stage.name,
         rollout=rollout.id,
+        by=stage.trial.by if stage.trial is not None else (),
     )

@@ -2,11 +2,12 @@
 
 ::
 
-    start ──▶ shadow ──▶ canary 5% ──▶ canary 50% ──▶ promoted
-                 │            │             │
-                 └────────────┴─────────────┴───────▶ rolled back
+    start ──▶ shadow ──▶ canary 5% ──▶ A/B test 50% ──▶ promoted
+                 │            │              │
+                 └────────────┴──────────────┴───────▶ rolled back
 
-A stage ends when its time is over and its guards agree; guards that see harm end the whole rollout at once.
+A stage ends when its time is over and its guards agree; guards that see harm end the whole rollout at once. A trial (an
+A/B test or a bandit) ends when it has decided.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import msgspec
 
 from flyball.core.durations import format_duration, parse_duration
 from flyball.core.errors import ConflictError, InvalidInputError
+from flyball.domain.serving.trials import Bandit, Trial
 
 
 class StageKind(StrEnum):
@@ -25,20 +27,31 @@ class StageKind(StrEnum):
 
     SHADOW = "shadow"
     CANARY = "canary"
+    AB_TEST = "ab-test"
+    BANDIT = "bandit"
+
+
+_NAMES = {StageKind.CANARY: "canary", StageKind.AB_TEST: "A/B test", StageKind.BANDIT: "bandit up to"}
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """One step on a version's way to live; made by `shadow` and `canary`.
+    """One step on a version's way to live; made by `shadow`, `canary`, `ab_tests.ab_test` and `bandits.bandit`.
 
     Attributes:
-        kind: Whether the candidate answers or only computes.
-        share: Part of the traffic that the candidate answers; 0 for a shadow.
+        kind: Whether the candidate answers or only computes, and who decides.
+        share: Part of the traffic that the candidate answers; 0 for a shadow, the greatest part for a bandit.
         duration: How long the stage lasts at least.
+        trial: How labels decide, in a trial.
+        metric: The metric that a canary is also guarded by; the one of the endpoint's performance monitor by default.
+        metric_by: By how much that may be worse.
     """
 
     kind: StageKind
     share: float
     duration: timedelta
+    trial: Trial | None = None
+    metric: str | None = None
+    metric_by: float = 0.01
 
     def __post_init__(self) -> None:
         if self.kind is StageKind.SHADOW and self.share != 0:
@@ -54,10 +67,14 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """The stage in words, such as ``canary 5%``."""
-        return self.kind.value if self.kind is StageKind.SHADOW else f"canary {self.share * 100:g}%"
+        if self.kind is StageKind.SHADOW:
+            return self.kind.value
+        return f"{_NAMES[self.kind]} {self.share * 100:g}%"
 
     def __str__(self) -> str:
-        return f"{self.name} for {format_duration(self.duration)}"
+        if self.trial is None:
+            return f"{self.name} for {format_duration(self.duration)}"
+        return f"{self.name} for {format_duration(self.duration)} to {format_duration(self.trial.at_most)}"
 
 
 def shadow(duration: str | timedelta) -> Stage:
@@ -69,22 +86,31 @@ def shadow(duration: str | timedelta) -> Stage:
     return Stage(kind=StageKind.SHADOW, share=0.0, duration=parse_duration(duration, what="a shadow's duration"))
 
 
-def canary(share: float, duration: str | timedelta) -> Stage:
+def canary(share: float, duration: str | timedelta, *, metric: str | None = None, metric_by: float = 0.01) -> Stage:
     """Declare a stage in which the new version answers a share of the traffic.
+
+    Its guards compare both versions' errors, latency and predictions, and the metric where labels come in time.
 
     Args:
         share: More than 0 and less than 1, such as 0.05.
         duration: How long the stage lasts at least.
+        metric: The metric that must not get worse, such as ``"auc"``; by default that of the endpoint's performance
+            monitor, if it has one.
+        metric_by: By how much it may be worse.
 
     Raises:
-        InvalidInputError: The share or the duration cannot be used.
+        InvalidInputError: The share, the duration or the margin cannot be used.
     """
+    if isinstance(metric_by, bool) or not isinstance(metric_by, int | float) or not metric_by >= 0:
+        raise InvalidInputError(f"canary(metric_by={metric_by!r}) must be 0 or more")
     if isinstance(share, bool) or not isinstance(share, int | float):
         raise InvalidInputError(f"a canary's share must be a number, but {share!r} was given")
     return Stage(
         kind=StageKind.CANARY,
         share=float(share),
         duration=parse_duration(duration, what="a canary's duration"),
+        metric=metric,
+        metric_by=float(metric_by),
     )
 
 
@@ -140,6 +166,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         status: Where it stands.
         started_at: When it began.
         ended_at: When it was promoted or rolled back.
+        drawn_share: The candidate's present share in a bandit's stage.
+        drawn_at: When that was set.
     """
 
     id: str
@@ -152,6 +180,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     status: RolloutStatus
     started_at: datetime
     ended_at: datetime | None = None
+    drawn_share: float | None = None
+    drawn_at: datetime | None = None
 
     @property
     def is_running(self) -> bool:
@@ -174,7 +204,11 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         if self.status is RolloutStatus.PROMOTED:
             return 1.0
         stage = self.stage
-        return stage.share if stage is not None else 0.0
+        if stage is None:
+            return 0.0
+        if isinstance(stage.trial, Bandit):
+            return min(stage.share, stage.trial.min_share if self.drawn_share is None else self.drawn_share)
+        return stage.share
 
     @property
     def state(self) -> str:
@@ -295,9 +329,26 @@ def apply_move(rollout: Rollout, move: Move, now: datetime, reason: str = "") ->
         following = left.stage + 1
         if following == len(rollout.stages):
             raise ConflictError(f"{rollout.stages[-1].name} is the last stage before live", hint="Promote it instead.")
-        return msgspec.structs.replace(rollout, runs=(*runs, StageRun(stage=following, started_at=now)))
+        entered = StageRun(stage=following, started_at=now)
+        return msgspec.structs.replace(rollout, runs=(*runs, entered), drawn_share=None, drawn_at=None)
     status = RolloutStatus.PROMOTED if move is Move.PROMOTE else RolloutStatus.ROLLED_BACK
     return msgspec.structs.replace(rollout, runs=runs, status=status, ended_at=now)
+
+
+def draw_share(rollout: Rollout, share: float, now: datetime) -> Rollout:
+    """Return the rollout with another share in its bandit's stage, never more than declared.
+
+    Raises:
+        RolloutEndedError: It has ended.
+        ConflictError: Its stage is no bandit's.
+    """
+    stage = rollout.stage
+    if stage is None:
+        raise RolloutEndedError(rollout)
+    if not isinstance(stage.trial, Bandit):
+        raise ConflictError(f"{stage.name} has a share that is declared", hint="Only a bandit's share moves.")
+    drawn = min(stage.share, max(stage.trial.min_share, share))
+    return msgspec.structs.replace(rollout, drawn_share=drawn, drawn_at=now)
 
 
 def state_at(rollout: Rollout, instant: datetime) -> str | None:

@@ -17,6 +17,7 @@ from flyball.domain.serving.rollouts import (
     Stage,
     Verdict,
     apply_move,
+    draw_share,
     plan_move,
     start_rollout,
 )
@@ -24,6 +25,8 @@ from flyball.storage.db import Database, Transaction
 
 Within = Callable[[Transaction, Rollout], None]
 """Changes something else in the transaction of a rollout's move, such as an alias on promotion."""
+SHARE_DRAWN = "serving.rollout.share-drawn"
+"""The event that tells of a bandit's new share."""
 _EVENTS = {
     Move.ADVANCE: "serving.rollout.advanced",
     Move.PROMOTE: "serving.rollout.promoted",
@@ -178,6 +181,35 @@ class RolloutService:
         with self._db.begin() as tx:
             rollout = self._get_running(tx, endpoint)
             return self._apply(tx, rollout, move, reason, evidence or {}, actor, cause, within)
+
+    def draw(
+        self,
+        endpoint: str,
+        share: float,
+        *,
+        reason: str,
+        evidence: Mapping[str, Any] | None = None,
+        actor: str = "loop",
+    ) -> Rollout:
+        """Give the candidate another share in a bandit's stage, never more than declared.
+
+        Raises:
+            NoRolloutError: None is under way.
+            ConflictError: Its stage is no bandit's.
+        """
+        with self._db.begin() as tx:
+            rollout = self._get_running(tx, endpoint)
+            moved = draw_share(rollout, share, self._clock.now())
+            store.put_rollout(tx, moved)
+            if moved.share != rollout.share:
+                data = _describe(moved) | {
+                    "from_share": rollout.share,
+                    "share": moved.share,
+                    "reason": reason,
+                    "evidence": dict(evidence or {}),
+                }
+                self._journal.append(tx, SHARE_DRAWN, f"endpoint/{endpoint}", data, actor=actor)
+        return moved
 
     def find_running(self, endpoint: str) -> Rollout | None:
         """Return the rollout that is under way."""
