@@ -1,5 +1,6 @@
 """A small project whose labels decide which version goes live: by an A/B test, and by a bandit."""
 
+import json
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from flyball.domain.predictions.labels import GivenLabel
 from flyball.domain.serving.answers import Answer
 from flyball.domain.serving.rollouts import RolloutStatus
 from flyball.workspace.workspace import Workspace
+from tests.stories.system import System
 from tests.stories.tiny import make_request, write_tiny
 
 ENDPOINT = """
@@ -71,6 +73,12 @@ def test_an_ab_test_finds_the_better_version_and_takes_it_live_over_restarts(tmp
         answers = life.serve(150, life.chance(0.4, 0.75))
         rounds += 1
         look = life.workspace.deployer.look("parcel")
+        if rounds == 1:
+            told = System(life.folder).run("trial", "parcel")
+            assert "A/B test 50%: lateness/2 against lateness/1" in told
+            assert "valid at every look" in told
+            found = json.loads(System(life.folder).run("trial", "--json"))
+            assert found["candidate"] == "lateness/2"
         if look is not None:
             assert look.result.live.rows + look.result.new.rows == 150 * rounds
         life.begin_anew()
@@ -123,6 +131,12 @@ def test_a_bandit_gives_the_better_version_more_traffic_and_at_last_all(tmp_path
     drawn = life.workspace.journal.list_events(kinds=["serving.rollout.share-drawn"])
     assert drawn
     assert all(0.2 <= event.data["share"] <= 0.6 for event in drawn)
+
+
+def test_asking_for_a_trial_where_none_is_says_what_to_do(tmp_path: Path) -> None:
+    life = Life(tmp_path, 'fb.canary(0.5, "1h", metric="accuracy", metric_by=0.05)')
+    with pytest.raises(AssertionError, match="no trial is under way"):
+        System(life.folder).run("trial")
 
 
 def test_a_metric_that_does_not_fit_the_model_is_told_when_the_project_is_loaded(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("serving", "Ask an endpoint for a prediction."),
     "label": ("serving", "Say how a prediction turned out."),
     "rollback": ("models", "Go back to the model that was live before."),
+    "trial": ("trials", "Show how an A/B test or a bandit stands."),
     "approve": ("models", "Sign a model version's evidence."),
     "status": ("status", "Show what is live, what is watched and what needs you."),
     "trace": ("lineage", "Show everything behind one prediction."),

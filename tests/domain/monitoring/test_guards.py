@@ -126,3 +126,28 @@ def test_equal_models_are_hardly_ever_told_apart_by_their_labels() -> None:
         verdict = compare_variants(_labelled(estimates[0]), _labelled(estimates[1]), GuardLimits(metric="auc"))
         worse += verdict.state == "worse"
     assert worse <= 3
+
+
+def cells(values: np.ndarray) -> tuple[int, ...]:
+    edges = np.quantile(np.random.default_rng(0).normal(size=10_000), np.arange(1, 10) / 10)
+    return tuple(np.bincount(np.searchsorted(edges, values), minlength=10).tolist())
+
+
+@pytest.mark.parametrize(
+    ("shift", "scale", "state"),
+    [(0.0, 1.0, "ok"), (1.0, 1.0, "ok"), (0.0, 1e-6, "worse"), (4.0, 1.0, "worse")],
+    ids=["alike", "moved", "all alike", "another unit"],
+)
+def test_a_canary_that_answers_all_alike_is_worse(shift: float, scale: float, state: str) -> None:
+    dice = np.random.default_rng(4)
+    live = VariantCounts(requests=5_000, cells=cells(dice.normal(size=5_000)))
+    new = VariantCounts(requests=500, cells=cells(dice.normal(shift, scale, 500)))
+    verdict = compare_variants(live, new)
+    assert verdict.state == state, verdict.reasons
+    if state == "worse":
+        assert "spread otherwise than the live ones" in verdict.reasons[0]
+
+
+def test_few_predictions_say_nothing_of_their_distribution() -> None:
+    few = VariantCounts(requests=60, cells=(40, 0))
+    assert compare_variants(VariantCounts(requests=60, cells=(0, 40)), few).state == "ok"

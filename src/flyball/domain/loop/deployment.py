@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
+import polars as pl
 
 from flyball.core.clock import Clock
 from flyball.core.encoding import to_plain
 from flyball.core.errors import InvalidInputError
+from flyball.domain.data.profiles import Profile
 from flyball.domain.journal.service import Journal
 from flyball.domain.loop.endpoints import Endpoint
 from flyball.domain.loop.trials import DECIDED, TrialJudge, TrialLook
@@ -16,8 +18,10 @@ from flyball.domain.monitoring.guards import GuardLimits, GuardVerdict, VariantC
 from flyball.domain.monitoring.monitors import Performance
 from flyball.domain.monitoring.performance import compute_metric
 from flyball.domain.monitoring.service import MonitoringService
+from flyball.domain.predictions.records import PredictionStatus
 from flyball.domain.predictions.service import PredictionService
 from flyball.domain.registry.aliases import CHALLENGER, CHAMPION
+from flyball.domain.registry.reference import sample_rows
 from flyball.domain.registry.service import RegistryService
 from flyball.domain.registry.versions import ModelVersion, Status, parse_ref
 from flyball.domain.serving.bandits import BanditResult
@@ -30,6 +34,7 @@ APPROVED = "registry.version.approved"
 ROLLED_BACK = "loop.endpoint.rolled-back"
 _SMALLEST_STEP = 0.01
 """A bandit's share that would move by less stays."""
+_MOST_COMPARED = 5_000
 _PATIENCE = 4
 """A stage that has seen too little traffic to judge ends after so many times its length, if nothing bad was seen."""
 
@@ -273,9 +278,25 @@ class Deployer:
         champion = self._registry.champion(rollout.model)
         live = self._count(rollout, champion.ref if champion is not None else "", "live", metric, now)
         new = self._count(rollout, rollout.candidate, role, metric, now)
+        live, new = self._add_cells(rollout, live, new, role)
         found = compare_variants(live, new, limits)
         verdict = to_verdict(found, rollout, now)
         return verdict, {"comparisons": to_plain(found.comparisons)}
+
+    def _add_cells(
+        self, rollout: Rollout, live: VariantCounts, new: VariantCounts, role: str
+    ) -> tuple[VariantCounts, VariantCounts]:
+        """Add how both variants' predictions of the stage are spread, over cells of the live ones."""
+        since = rollout.stage_started_at
+        version = rollout.champion
+        before = _sample(self._predictions.figures(rollout.endpoint, since, version=version, variant="live"))
+        now = _sample(self._predictions.figures(rollout.endpoint, since, version=rollout.candidate, variant=role))
+        if before.is_empty() or now.is_empty():
+            return live, new
+        column = Profile.of(before).columns["prediction"]
+        counted = column.count(now["prediction"]).cells
+        replace = msgspec.structs.replace
+        return replace(live, cells=column.cells), replace(new, cells=counted)
 
     def _count(self, rollout: Rollout, version: str, variant: str, metric: str | None, now: datetime) -> VariantCounts:
         since = rollout.stage_started_at
@@ -284,6 +305,11 @@ class Deployer:
             rows = self._predictions.labelled(rollout.endpoint, since, version=version, variant=variant)
             estimate = compute_metric(metric, *read_labelled(self._baseline_of(version), rows))
         return self._monitoring.variant_counts(rollout.endpoint, version, variant, since, now, metric=estimate)
+
+
+def _sample(rows: pl.DataFrame) -> pl.DataFrame:
+    ok = rows.filter(pl.col("status") == PredictionStatus.OK.value, pl.col("prediction").is_finite())
+    return sample_rows(ok.select("prediction"), _MOST_COMPARED)
 
 
 def _limits(stage: Stage | None, endpoint: Endpoint) -> GuardLimits:

@@ -13,6 +13,7 @@ import msgspec
 from flyball.domain.monitoring.latencies import Histogram, count_slower, find_quantile_us
 from flyball.domain.monitoring.metrics import find_metric
 from flyball.domain.monitoring.performance import Estimate
+from flyball.domain.monitoring.psi import chance_limit, compute_psi
 
 State = Literal["ok", "worse", "not-enough-data"]
 _NEGLIGIBLE = 1e-18
@@ -27,6 +28,7 @@ class VariantCounts(msgspec.Struct, frozen=True, kw_only=True):
         latencies: How long the others took.
         predictions: How many predictions it gave, their mean and their standard deviation.
         metric: How well it did on labels, where there are any.
+        cells: How many of its predictions lie in each of some cells, the same ones for both variants.
     """
 
     requests: int
@@ -36,6 +38,7 @@ class VariantCounts(msgspec.Struct, frozen=True, kw_only=True):
     prediction_mean: float | None = None
     prediction_std: float | None = None
     metric: Estimate | None = None
+    cells: tuple[int, ...] = ()
 
 
 class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +52,8 @@ class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
         slow_from_ms: or lie under this, whichever is more.
         mean_off_by: Its mean prediction may lie this many standard deviations off the live one's. Wide, since a
             model that was retrained after a change is meant to answer differently; it catches wrong units.
+        spread_off_by: The population stability index of its predictions against the live ones' may be this much.
+            Wide, too (predictions two standard deviations higher give 4); it catches a model that answers all alike.
         metric: The metric's name,
         metric_by: and by how much it may be worse.
         level: How seldom chance may find one look at one comparison worse.
@@ -60,6 +65,7 @@ class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
     slower_by: float = 1.5
     slow_from_ms: float = 5.0
     mean_off_by: float = 3.0
+    spread_off_by: float = 4.0
     metric: str | None = None
     metric_by: float = 0.01
     level: float = 0.001
@@ -69,7 +75,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """One figure of both variants.
 
     Attributes:
-        what: ``errors``, ``latency``, ``predictions`` or the metric's name.
+        what: ``errors``, ``latency``, ``predictions``, ``distribution`` or the metric's name.
         state: What it says.
         live: The live variant's figure.
         new: The new variant's figure.
@@ -118,6 +124,7 @@ def compare_variants(live: VariantCounts, new: VariantCounts, limits: GuardLimit
         _compare_errors(live, new, limits),
         _compare_latency(live, new, limits),
         _compare_predictions(live, new, limits),
+        _compare_spread(live, new, limits),
     ]
     if limits.metric is not None:
         comparisons.append(_compare_metric(limits.metric, live.metric, new.metric, limits))
@@ -221,6 +228,22 @@ def _compare_predictions(live: VariantCounts, new: VariantCounts, limits: GuardL
         p_value=p_value,
         message=f"the mean prediction is {new.prediction_mean:.4g}, against {live.prediction_mean:.4g} "
         f"(standard deviation {live.prediction_std:.3g})",
+    )
+
+
+def _compare_spread(live: VariantCounts, new: VariantCounts, limits: GuardLimits) -> Comparison:
+    rows_live, rows_new = sum(live.cells), sum(new.cells)
+    if min(rows_live, rows_new) < limits.min_requests:
+        return _unknown("distribution", "too few predictions of both variants to compare their distributions")
+    psi = compute_psi(live.cells, new.cells)
+    limit = max(limits.spread_off_by, chance_limit(len(live.cells), rows_live, rows_new, limits.level))
+    return Comparison(
+        what="distribution",
+        state="worse" if psi > limit else "ok",
+        live=0.0,
+        new=psi,
+        p_value=None,
+        message=f"its predictions are spread otherwise than the live ones: an index of {psi:.2f}; {limit:.2f} is allowed",
     )
 
 
