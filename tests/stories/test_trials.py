@@ -26,7 +26,7 @@ class Life:
 
     def __init__(self, folder: Path, stage: str) -> None:
         self.folder = write_tiny(folder, endpoint=ENDPOINT.replace("STAGE", stage))
-        self.now = datetime.now(UTC)
+        self.now = datetime.now(UTC) - timedelta(days=3)
         self.sent = 0
         self.dice = random.Random(1)
         self.begin_anew()
@@ -67,7 +67,10 @@ class Life:
 
 
 def test_an_ab_test_finds_the_better_version_and_takes_it_live_over_restarts(tmp_path: Path) -> None:
-    life = Life(tmp_path, 'fb.ab_test("label", better="higher", min_effect=0.1, at_least="1h", by=["parcel_id"])')
+    life = Life(
+        tmp_path,
+        'fb.ab_test("label", better="higher", min_effect=0.1, at_least="1h", min_labels=50, by=["parcel_id"])',
+    )
     rounds = 0
     while life.champion == "lateness/1" and rounds < 12:
         answers = life.serve(150, life.chance(0.4, 0.75))

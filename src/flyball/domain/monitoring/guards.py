@@ -243,7 +243,7 @@ def _compare_spread(live: VariantCounts, new: VariantCounts, limits: GuardLimits
         live=0.0,
         new=psi,
         p_value=None,
-        message=f"its predictions are spread otherwise than the live ones: an index of {psi:.2f}; {limit:.2f} is allowed",
+        message=f"its predictions are spread otherwise than the live ones: an index of {psi:.2f}, {limit:.2f} allowed",
     )
 
 
