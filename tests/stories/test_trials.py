@@ -29,6 +29,7 @@ class Life:
         self.now = datetime.now(UTC) - timedelta(days=3)
         self.sent = 0
         self.dice = random.Random(1)
+        self.begun = 0
         self.begin_anew()
         for strength in (1.0, 0.5):
             assert not self.workspace.run("training", {"train.strength": strength}, is_inline=True).error
@@ -36,7 +37,10 @@ class Life:
 
     def begin_anew(self) -> None:
         self.clock = SimulatedClock(self.now)
-        self.workspace = Workspace(self.folder, self.folder / ".flyball", clock=self.clock, is_durable=False)
+        self.begun += 1
+        entropy = random.Random(self.begun).randbytes
+        home = self.folder / ".flyball"
+        self.workspace = Workspace(self.folder, home, clock=self.clock, entropy=entropy, is_durable=False)
 
     def pass_by(self, duration: timedelta) -> None:
         self.now += duration

@@ -149,7 +149,8 @@ class Deployer:
             look = self._trials.look(rollout, stage, self._clock.now())
         except InvalidInputError as error:
             return None, Verdict(outcome=Outcome.FAIL, reasons=(f"{stage.name} cannot be judged: {error.message}",))
-        if isinstance(look.result, BanditResult) and look.verdict.outcome is Outcome.WAIT:
+        is_early = self._clock.now() - rollout.stage_started_at < stage.duration
+        if isinstance(look.result, BanditResult) and (is_early or look.verdict.outcome is Outcome.WAIT):
             self._draw(rollout, stage, look.result)
         return look, look.verdict
 
