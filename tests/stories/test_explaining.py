@@ -13,7 +13,7 @@ ENDPOINT = """
 parcel = fb.Endpoint(
     model="lateness",
     gates=[fb.metric("auc") >= 0.4],
-    monitors=[fb.attribution_drift(min_rows=50, window="1h")],
+    monitors=[fb.attribution_drift(min_rows=50, window="3h")],
 )
 """
 
@@ -33,7 +33,7 @@ def serve(workspace: Workspace, weight: float, rows: int = 100) -> None:
     workspace.predictions.log.rotate()
     clock = workspace.clock
     assert isinstance(clock, SimulatedClock)
-    clock.advance_to(clock.now() + timedelta(minutes=30))
+    clock.advance_to(clock.now() + timedelta(minutes=61))
     workspace.loop.tick()
 
 
