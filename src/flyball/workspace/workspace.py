@@ -44,6 +44,7 @@ from flyball.domain.tracking.service import TrackingService
 from flyball.engines.inline import InlineEngine
 from flyball.engines.local import LocalEngine
 from flyball.storage.online.opening import open_online_store
+from flyball.workspace.adoption import Adopter
 from flyball.workspace.attributing import AttributionReader
 from flyball.workspace.deployed import PackageReader
 from flyball.workspace.home import Home
@@ -210,7 +211,19 @@ class Workspace(Home):
             deployed=self.packages,
             trainer=trainer,
             attributed=AttributionReader(self.predictions, self.registry.open, self.runtimes).of,
+            adopt=self.adopter.adopt_all,
         )
+
+    def gate_plan(self) -> GatePlan:
+        """Return what the endpoints ask of versions."""
+        return GatePlan.gather(
+            {endpoint.model: (endpoint.gates, endpoint.approval) for endpoint in self.project.endpoints.values()}
+        )
+
+    @cached_property
+    def adopter(self) -> Adopter:
+        """Takes up versions that clients registered."""
+        return Adopter(self.registry, self.artifacts, self.runtimes, self.gate_plan)
 
     def run_services(self) -> Mapping[type[Any], Any]:
         """Return what the operations of a run may ask their context for."""
@@ -221,9 +234,7 @@ class Workspace(Home):
             TrackingService: self.tracking,
             RegistryService: self.registry,
             Runtimes: self.runtimes,
-            GatePlan: GatePlan.gather(
-                {endpoint.model: (endpoint.gates, endpoint.approval) for endpoint in project.endpoints.values()}
-            ),
+            GatePlan: self.gate_plan(),
             ProjectSource: ProjectSource(
                 root=project.root,
                 files=project.files,

@@ -194,7 +194,8 @@ class Deployer:
         version = self._registry.get(ref)
         champion = self._registry.champion(model)
         is_newer = champion is None or version.number > champion.number
-        return version if is_newer and version.status is Status.APPROVED else None
+        is_usable = version.status is Status.APPROVED and bool(version.package_digest)
+        return version if is_newer and is_usable else None
 
     def _moving_cursor(self, cursor: str, read_to: int, until: int) -> Callable[[Transaction], None]:
         """Return what notes events as acted on, in the transaction that acts: no crash and no race acts twice."""

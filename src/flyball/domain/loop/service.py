@@ -38,7 +38,8 @@ class Deployed(Protocol):
 class LoopService:
     """Turns the loop.
 
-    In this order, so that each part sees what the one before has brought: trainings that have ended; the log, sealed
+    In this order, so that each part sees what the one before has brought: versions that clients registered; trainings that
+    have ended; the log, sealed
     into counts; labels; approved versions; their features, online; rollouts; monitors and alerts; triggers.
 
     Args:
@@ -55,6 +56,7 @@ class LoopService:
         labels: Takes labels from tables.
         deployed: Reads packages.
         trainer: Runs retrainings; stopped with the loop.
+        adopt: Packages versions that clients registered, and has their gates judged.
         attributed: Gives what features added to an endpoint's predictions.
     """
 
@@ -75,6 +77,7 @@ class LoopService:
         deployed: Deployed,
         trainer: Trainer,
         attributed: Callable[[str], AttributionSource],
+        adopt: Callable[[], None],
     ) -> None:
         self.trainer = trainer
         self.deployer = deployer
@@ -90,6 +93,7 @@ class LoopService:
         self._labels = labels
         self._deployed = deployed
         self._attributed = attributed
+        self._adopt = adopt
 
     def tick(self) -> None:
         """Do whatever the present asks for.
@@ -99,6 +103,7 @@ class LoopService:
         Raises:
             FlyballError: A part cannot go on; the parts before it are done, and the next turn tries again.
         """
+        self._adopt()
         self._retrainer.collect()
         self._predictions.seal(on_sealed=self._observe)
         self.ingest_labels()

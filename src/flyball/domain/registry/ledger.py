@@ -10,7 +10,15 @@ from flyball.core.clock import Clock
 from flyball.domain.journal.service import Journal
 from flyball.domain.registry import store
 from flyball.domain.registry.aliases import AliasMove, number_at
-from flyball.domain.registry.evidence import Comparison, Evidence, Latency, check_gates, check_metrics, judge
+from flyball.domain.registry.evidence import (
+    Comparison,
+    Evidence,
+    GateResult,
+    Latency,
+    check_gates,
+    check_metrics,
+    judge,
+)
 from flyball.domain.registry.gates import AUTOMATIC, ModelGates
 from flyball.domain.registry.versions import (
     Approval,
@@ -116,6 +124,21 @@ class Ledger:
         )
         if version.status is not Status.APPROVED or version.evidence != evidence.digest:
             self._accept(tx, version, evidence, actor, cause)
+        return evidence
+
+    def refuse(
+        self, tx: Transaction, version: ModelVersion, plan: ModelGates, reason: str, actor: str, cause: int | None
+    ) -> Evidence:
+        """Reject a version that cannot be judged, with evidence that says why."""
+        result = GateResult(name="can be served", passed=False, value=None, limit=None, reason=reason)
+        evidence = Evidence(
+            version=version.ref,
+            package_digest=version.digest,
+            metrics=version.metrics,
+            approval=plan.approval,
+            results=(result,),
+        )
+        self._accept(tx, version, evidence, actor, cause)
         return evidence
 
     def sign(

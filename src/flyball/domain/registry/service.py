@@ -10,6 +10,7 @@ from flyball.domain.access.service import AccessService
 from flyball.domain.journal.service import Journal
 from flyball.domain.registry import store
 from flyball.domain.registry.aliases import (
+    CHALLENGER,
     CHAMPION,
     AliasMove,
     NoEarlierVersionError,
@@ -116,7 +117,8 @@ class RegistryService:
         with self._db.read() as tx:
             require_model(tx, model)
             moves = store.list_alias_moves(tx, model, CHAMPION)
-            approved = {v.number: v for v in store.list_versions(tx, model) if v.status is Status.APPROVED}
+            versions = store.list_versions(tx, model)
+            approved = {v.number: v for v in versions if v.status is Status.APPROVED and v.package_digest}
         target = rollback_target(moves, approved)
         if target is None:
             raise NoEarlierVersionError(model, moves[-1].number if moves else None)
@@ -151,16 +153,53 @@ class RegistryService:
         """
         return open_package(self.packages_root / self.get(ref).package_digest)
 
+    def list_unpackaged(self, model: str) -> list[ModelVersion]:
+        """Return a model's versions that clients registered and that wait for a package, by number."""
+        with self._db.read() as tx:
+            return store.list_unpackaged(tx, model)
+
     # Changing
 
     def declare(self, plan: GatePlan) -> None:
-        """Keep what the project's endpoints ask of versions, so that clients' versions are held to it too."""
+        """Keep what the project's endpoints ask of versions, so that clients' versions are held to it too.
+
+        Clients' versions that champion or challenger meant before wait for their gates then.
+        """
         plans = {model: to_canonical_json(gates).decode() for model, gates in plan.models.items()}
         with self._db.read() as tx:
-            is_kept = store.list_plans(tx) == plans
-        if not is_kept:
-            with self._db.begin() as tx:
-                store.put_plans(tx, plans)
+            before = store.list_plans(tx)
+        if before == plans:
+            return
+        with self._db.begin() as tx:
+            store.put_plans(tx, plans)
+            for model in sorted(set(plans) - set(before)):
+                for alias in (CHAMPION, CHALLENGER):
+                    number = store.find_alias_now(tx, model, alias)
+                    version = store.find_version(tx, model, number) if number is not None else None
+                    if version is not None and not version.package_digest:
+                        store.set_status(tx, model, version.number, Status.CANDIDATE, "")
+
+    def adopt(
+        self, ref: str, package_digest: str, plan: ModelGates, findings: Findings, *, actor: str = "system"
+    ) -> ModelVersion:
+        """Keep the package that a client's version became, and judge its gates: see `evaluate_gates`.
+
+        A version that has a package already, or was deleted meanwhile, stays as it is.
+        """
+        with self._db.begin() as tx:
+            version = get_version(tx, ref)
+            if not version.package_digest and not version.is_deleted:
+                store.set_package(tx, version.model, version.number, package_digest)
+                self._ledger.gate(tx, get_version(tx, ref), plan, findings, actor, None)
+            return get_version(tx, ref)
+
+    def refuse(self, ref: str, plan: ModelGates, reason: str, *, actor: str = "system") -> ModelVersion:
+        """Reject a client's version that cannot be served or judged; its evidence says why."""
+        with self._db.begin() as tx:
+            version = get_version(tx, ref)
+            if not version.package_digest and not version.is_deleted:
+                self._ledger.refuse(tx, version, plan, reason, actor, None)
+            return get_version(tx, ref)
 
     def create_version(self, new: NewVersion, *, actor: str = "system", cause: int | None = None) -> ModelVersion:
         """Register a package as the next version of a model; its gates are not judged yet.

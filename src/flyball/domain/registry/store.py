@@ -76,6 +76,21 @@ def list_versions(tx: Transaction, model: str | None) -> list[ModelVersion]:
     return [read_version(row) for row in rows]
 
 
+def list_unpackaged(tx: Transaction, model: str) -> list[ModelVersion]:
+    """Return a model's versions that clients registered and that wait for a package and for their gates."""
+    rows = tx.rows(
+        f"SELECT {VERSION_COLUMNS} FROM registry_version WHERE model = ? AND package_digest = ''"
+        " AND status = 'candidate' AND deleted_at_us IS NULL ORDER BY number",
+        (model,),
+    )
+    return [read_version(row) for row in rows]
+
+
+def set_package(tx: Transaction, model: str, number: int, digest: str) -> None:
+    """Keep which package a client's version became."""
+    tx.execute("UPDATE registry_version SET package_digest = ? WHERE model = ? AND number = ?", (digest, model, number))
+
+
 def list_models(tx: Transaction) -> list[str]:
     """Return the names of all models that have versions, sorted."""
     sql = (
