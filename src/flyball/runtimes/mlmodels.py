@@ -137,8 +137,12 @@ def _load_sklearn(folder: Path, flavor: Mapping[str, Any]) -> Any:
     path = _inside(folder, str(flavor.get("pickled_model", "")))
     form = flavor.get("serialization_format", "pickle")
     if form == "skops":
-        from skops.io import get_untrusted_types, load
-
+        try:
+            from skops.io import get_untrusted_types, load
+        except ModuleNotFoundError as error:
+            raise FlavorUnservedError(
+                "it is written by skops, which is not installed here: pip install 'flyball[mlflow]'"
+            ) from error
         # The registry's record vouches for the file, as it does for a pickle.
         return load(path, trusted=get_untrusted_types(file=path))
     if form not in ("pickle", "cloudpickle"):

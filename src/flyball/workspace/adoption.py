@@ -169,7 +169,11 @@ def _contents(
 ) -> Contents:
     inputs = list(frame.features.features)
     optional = {field.name for field in described.inputs.fields if field.nullable}
-    rows = frame.rows if frame.label in frame.rows.columns else _with_answers(model, frame.rows, frame.label)
+    rows = frame.rows.drop_nulls([name for name in inputs if name not in optional])
+    if not len(rows):
+        raise FlavorUnservedError("no row that it could be tried on has all of its columns")
+    if frame.label not in rows.columns:
+        rows = _with_answers(model, rows, frame.label)
     signature = infer_signature(model, rows, inputs, frame.label)
     fields = tuple(
         msgspec.structs.replace(field, nullable=field.nullable or field.name in optional)
@@ -205,8 +209,9 @@ def _with_answers(model: object, rows: "pl.DataFrame", label: str) -> "pl.DataFr
     """Return rows with what the model says of them in place of labels, which nobody gave."""
     import polars as pl
 
+    inputs = rows if hasattr(model, "feature_names_in_") else rows.to_numpy()
     try:
-        answers = model.predict(rows)  # type: ignore[attr-defined]
+        answers = model.predict(inputs)  # type: ignore[attr-defined]
     except Exception as error:
         raise FlavorUnservedError(f"it cannot predict its input example: {type(error).__name__}: {error}") from error
     return rows.with_columns(pl.Series(label, answers))

@@ -271,6 +271,7 @@ class Workspace(Home):
         """
         loaded_ns = clock_ns()
         project = self.project
+        self.registry.declare(self.gate_plan())
         service = PipelineService(
             self.db,
             self.journal,

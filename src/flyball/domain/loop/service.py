@@ -38,9 +38,9 @@ class Deployed(Protocol):
 class LoopService:
     """Turns the loop.
 
-    In this order, so that each part sees what the one before has brought: versions that clients registered; trainings that
-    have ended; the log, sealed
-    into counts; labels; approved versions; their features, online; rollouts; monitors and alerts; triggers.
+    In this order, so that each part sees what the one before has brought: versions that clients registered; trainings
+    that have ended; the log, sealed into counts; labels; approved versions; their features, online; rollouts; monitors
+    and alerts; triggers.
 
     Args:
         clock: The present; simulated in a replay.

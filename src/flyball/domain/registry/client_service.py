@@ -1,6 +1,5 @@
 """The one way into the registry for clients of the MLflow protocol, over the same models, versions and aliases."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from flyball.domain.registry import client_store, store
 from flyball.domain.registry.aliases import CHALLENGER, CHAMPION
 from flyball.domain.registry.gates import ModelGates
 from flyball.domain.registry.ledger import Findings, Ledger, NewVersion
-from flyball.domain.registry.lookups import check_alias, find_plan
+from flyball.domain.registry.lookups import check_alias, find_plan, list_reasons
 from flyball.domain.registry.models import (
     PROMPT_TAG,
     AliasNotFoundError,
@@ -24,12 +23,10 @@ from flyball.domain.registry.models import (
     RegisteredModel,
     Stage,
 )
-from flyball.domain.registry.sources import Source, location_of, resolve
+from flyball.domain.registry.sources import Source, location_of, metrics_of, resolve
 from flyball.domain.registry.version_files import ModelFiles
 from flyball.domain.registry.versions import NotApprovedError, Status, make_ref
 from flyball.domain.registry.vocabularies import MODELS, VERSIONS
-from flyball.domain.tracking import client_store as run_store
-from flyball.domain.tracking import point_store
 from flyball.domain.tracking.filters import parse_filter, parse_orders
 from flyball.domain.tracking.pages import read_token, write_token
 from flyball.storage.db import Database, Transaction
@@ -207,7 +204,7 @@ class ClientRegistry:
         new = NewVersion(
             model=name,
             package_digest=copied.package_digest if copied else "",
-            metrics=copied.metrics if copied else _metrics_of(tx, found),
+            metrics=copied.metrics if copied else metrics_of(tx, found),
             run_id=found.run_id or run_id,
             lineage=copied.lineage if copied else {},
             description=description,
@@ -285,7 +282,8 @@ class ClientRegistry:
         found = self._require_version(tx, name, number)
         is_approved = found.version.status is Status.APPROVED
         if stage is Stage.PRODUCTION and not is_approved and find_plan(tx, name) is not None:
-            raise NotApprovedError(found.version.ref, found.version.status, stage.value)
+            reasons = list_reasons(tx, found.version)
+            raise NotApprovedError(found.version.ref, found.version.status, f"of stage {stage.value}", reasons)
         now_us = self._now_us()
         others = []
         if archives_others and stage in (Stage.STAGING, Stage.PRODUCTION):
@@ -389,17 +387,3 @@ class ClientRegistry:
 
 _SHOWN = 200
 """Signs of a tag's value that the journal keeps."""
-
-
-def _metrics_of(tx: Transaction, source: Source) -> dict[str, float]:
-    """Return the last finite values that were logged to the run and to the logged model, which counts more."""
-    found: dict[str, float] = {}
-    run = run_store.find_run(tx, source.run_id) if source.run_id else None
-    if run is not None:
-        for _, name, value, _, _ in point_store.latest_of(tx, [run.number]):
-            if value is not None and math.isfinite(value):
-                found[name] = value
-    for metric in source.logged.metrics if source.logged else ():
-        if metric.value is not None and math.isfinite(metric.value):
-            found[metric.key] = metric.value
-    return found

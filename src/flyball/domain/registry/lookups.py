@@ -80,7 +80,7 @@ def check_alias(tx: Transaction, model: str, alias: str, version: ModelVersion) 
     if alias not in (CHAMPION, CHALLENGER):
         return
     if version.status is not Status.APPROVED:
-        raise NotApprovedError(version.ref, version.status, alias)
+        raise NotApprovedError(version.ref, version.status, alias, list_reasons(tx, version))
     evidence = find_evidence(tx, version)
     signed = {
         approval.evidence
@@ -89,6 +89,12 @@ def check_alias(tx: Transaction, model: str, alias: str, version: ModelVersion) 
     }
     if evidence is None or evidence.digest not in signed:
         raise EvidenceChangedError(version.ref, "nobody signed the evidence that holds now")
+
+
+def list_reasons(tx: Transaction, version: ModelVersion) -> list[str]:
+    """Return why the gates said no to a version; nothing where they did not."""
+    evidence = find_evidence(tx, version)
+    return [result.reason for result in evidence.results if not result.passed] if evidence is not None else []
 
 
 def list_aliases(tx: Transaction, version: ModelVersion) -> list[str]:

@@ -1,5 +1,6 @@
 """What a client names as the source of a version, and what it comes down to."""
 
+import math
 import re
 from urllib.parse import unquote, urlsplit
 
@@ -11,6 +12,7 @@ from flyball.domain.registry.models import SourceInvalidError, SourceMissingErro
 from flyball.domain.registry.version_files import ModelFiles
 from flyball.domain.registry.versions import ModelVersion
 from flyball.domain.tracking import client_store as run_store
+from flyball.domain.tracking import point_store
 from flyball.storage.db import Transaction
 
 PACKAGES = "mlflow-artifacts:/packages/"
@@ -72,6 +74,20 @@ def resolve(tx: Transaction, files: ModelFiles, source: str, *, run_id: str = ""
     if digest is None:
         raise SourceMissingError(source, "there are no files at that address")
     return Source(location=source, run_id=run_id, content_digest=digest, logged=logged)
+
+
+def metrics_of(tx: Transaction, source: Source) -> dict[str, float]:
+    """Return the last finite values that were logged to the run and to the logged model, which counts more."""
+    found: dict[str, float] = {}
+    run = run_store.find_run(tx, source.run_id) if source.run_id else None
+    if run is not None:
+        for _, name, value, _, _ in point_store.latest_of(tx, [run.number]):
+            if value is not None and math.isfinite(value):
+                found[name] = value
+    for metric in source.logged.metrics if source.logged else ():
+        if metric.value is not None and math.isfinite(metric.value):
+            found[metric.key] = metric.value
+    return found
 
 
 def _of_model(tx: Transaction, files: ModelFiles, source: str, run_id: str) -> Source:

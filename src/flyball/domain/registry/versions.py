@@ -1,6 +1,7 @@
 """Model versions as values, and the rules of how their status changes."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
@@ -197,9 +198,12 @@ class NotApprovedError(ConflictError):
 
     code = "registry/not-approved"
 
-    def __init__(self, ref: str, status: Status, alias: str) -> None:
+    def __init__(self, ref: str, status: Status, alias: str, reasons: Sequence[str] = ()) -> None:
         hint = f"Approve it first: flyball approve {ref} --as USER" if status is Status.AWAITING_APPROVAL else ""
-        super().__init__(f"version {ref!r} is {status}, so it cannot become {alias}", hint=hint)
+        if status is Status.CANDIDATE:
+            hint = "Its gates are judged by the loop, in a moment: see flyball status."
+        why = f": {'; '.join(reasons)}" if reasons else ""
+        super().__init__(f"version {ref!r} is {status}, so it cannot become {alias}{why}", hint=hint)
 
 
 class EvidenceChangedError(ConflictError):
