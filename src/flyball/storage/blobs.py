@@ -9,9 +9,23 @@ from typing import Protocol
 from flyball.core.errors import BackendError, NotFoundError
 from flyball.core.files import write_bytes, writing
 from flyball.core.hashing import digest_bytes, digest_file
-from flyball.storage.blob_streams import PIECE_BYTES, BlobReader, BlobWriter
+from flyball.storage.blob_reading import PIECE_BYTES, BlobReader
+from flyball.storage.blob_writing import BlobWriter, FileWriter
+from flyball.storage.chunk_index import ChunkIndex
+from flyball.storage.recipes import Extent, Recipe
 
-__all__ = ["PIECE_BYTES", "BlobReader", "BlobStore", "BlobWriter", "LocalBlobStore"]
+__all__ = ["PIECE_BYTES", "BlobReader", "BlobStore", "BlobWriter", "FileWriter", "LocalBlobStore"]
+
+RECIPE_SUFFIX = ".recipe"
+
+
+class BlobNotFoundError(NotFoundError):
+    """No content of that digest is stored."""
+
+    code = "storage/blob-not-found"
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"no stored content has the digest {digest!r}")
 
 _DIGEST_SIGNS = 64
 
@@ -54,8 +68,8 @@ class LocalBlobStore:
     def put_bytes(self, data: bytes | memoryview) -> str:
         """See `BlobStore.put_bytes`."""
         digest = digest_bytes(data)
-        target = self._place(digest)
-        if not target.exists():
+        target = self.place(digest)
+        if not self._touch(target):
             write_bytes(target, data)
         return digest
 
@@ -66,8 +80,8 @@ class LocalBlobStore:
             BackendError: The file changed while it was read.
         """
         digest = digest_file(path)
-        target = self._place(digest)
-        if not target.exists():
+        target = self.place(digest)
+        if not self._touch(target):
             with writing(target) as file, path.open("rb") as source:
                 shutil.copyfileobj(source, file, 1 << 20)
             if digest_file(target) != digest:
@@ -81,9 +95,9 @@ class LocalBlobStore:
         Costs no copy; the caller gives the file up.
         """
         digest = digest_file(path)
-        target = self._place(digest)
+        target = self.place(digest)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
+        if self._touch(target):
             path.unlink()
         else:
             path.replace(target)
@@ -96,9 +110,10 @@ class LocalBlobStore:
     def writing(self) -> BlobWriter:
         """Return what takes a blob in pieces, in bounded memory; nothing is there before its `finish`.
 
-        It is a context manager, which removes what was not finished.
+        It is a context manager, which removes what was not finished. Of a large blob only those bytes are stored that
+        no other blob has that was written this way; `open` reads either kind, `path` puts the blob together first.
         """
-        return BlobWriter(self.unfinished(), self._place)
+        return BlobWriter(self)
 
     def open(self, digest: str) -> BlobReader:
         """Open a blob for reading in pieces.
@@ -106,7 +121,20 @@ class LocalBlobStore:
         Raises:
             NotFoundError: There is no such blob.
         """
-        return BlobReader(self.path(digest), digest)
+        return BlobReader(digest, lambda: self._load(digest), self._open_file)
+
+    def open_base(self, digest: str) -> BlobReader | None:
+        """See `BlobFiles.open_base`."""
+        try:
+            reader = BlobReader(digest, lambda: self._load(digest, prefer_recipe=True), self._open_file)
+        except NotFoundError:
+            return None
+        return reader if all(self._touch(self.place(source)) for source in reader.recipe.sources) else None
+
+    @property
+    def index(self) -> ChunkIndex:
+        """See `BlobFiles.index`."""
+        return ChunkIndex(self._root / "chunks.db")
 
     def list_digests(self) -> Iterator[str]:
         """Yield the digests of all blobs, sorted."""
@@ -133,14 +161,46 @@ class LocalBlobStore:
 
     def has(self, digest: str) -> bool:
         """See `BlobStore.has`."""
-        return self._place(digest).exists()
+        if self._touch(self.place(digest)):
+            return True
+        recipe = self.recipe_place(digest)
+        return self._touch(recipe) and all(
+            self._touch(self.place(source)) for source in Recipe.decode(recipe.read_bytes(), recipe.name).sources
+        )
 
     def path(self, digest: str) -> Path:
         """See `BlobStore.path`."""
-        found = self._place(digest)
+        found = self.place(digest)
         if not found.exists():
-            raise NotFoundError(f"no stored content has the digest {digest!r}")
+            with self.open(digest) as reader, writing(found) as file:
+                for chunk in reader.chunks():
+                    file.write(chunk)
         return found
 
-    def _place(self, digest: str) -> Path:
+    def place(self, digest: str) -> Path:
+        """See `BlobFiles.place`."""
         return self._root / digest[:2] / digest
+
+    def recipe_place(self, digest: str) -> Path:
+        """See `BlobFiles.recipe_place`."""
+        return self._root / digest[:2] / f"{digest}{RECIPE_SUFFIX}"
+
+    def _load(self, digest: str, *, prefer_recipe: bool = False) -> Recipe:
+        file, recipe = self.place(digest), self.recipe_place(digest)
+        if file.exists() and not (prefer_recipe and recipe.exists()):
+            return Recipe([Extent(digest, 0, file.stat().st_size)])
+        try:
+            return Recipe.decode(recipe.read_bytes(), recipe.name)
+        except FileNotFoundError as error:
+            raise BlobNotFoundError(digest) from error
+
+    def _open_file(self, digest: str) -> int:
+        return os.open(self.place(digest), os.O_RDONLY | os.O_CLOEXEC)
+
+    def _touch(self, path: Path) -> bool:
+        """Tell whether a file is there, and mark it as used now: `flyball gc` leaves what was used lately."""
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return False
+        return True

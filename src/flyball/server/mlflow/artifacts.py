@@ -1,6 +1,7 @@
 """Artifacts: uploaded, listed, downloaded and deleted through the server."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from flyball.server.mlflow.downloads import send_file
 from flyball.server.mlflow.packages import list_package
 from flyball.server.mlflow.requests import ParameterMissingError, Request
 from flyball.server.mlflow.routing import Route, Work, read, stream, write
-from flyball.storage.blobs import PIECE_BYTES, BlobWriter
+from flyball.storage.blobs import PIECE_BYTES
 from flyball.workspace.home import Home
 
 F = "/api/2.0/mlflow-artifacts/"
@@ -54,7 +55,7 @@ async def upload(home: Home, request: Request) -> None:
         place = read_file_place(request.values["path"])
         await asyncio.to_thread(home.artifacts.check, place)
         with home.artifacts.writing() as writer:
-            await receive(request, writer)
+            await receive(request, writer.write)
             digest = await asyncio.to_thread(writer.finish)
     except FlyballError:
         # A client reads no refusal before it has sent everything.
@@ -64,7 +65,7 @@ async def upload(home: Home, request: Request) -> None:
     await request.commit(lambda tx: home.artifacts.put(tx, place, digest, writer.size_bytes))
 
 
-async def receive(request: Request, writer: BlobWriter) -> None:
+async def receive(request: Request, write_piece: Callable[[bytes], None]) -> None:
     """Write a request's body in pieces large enough that handing them to a thread costs little."""
     pieces: list[bytes] = []
     size = 0
@@ -72,10 +73,10 @@ async def receive(request: Request, writer: BlobWriter) -> None:
         pieces.append(chunk)
         size += len(chunk)
         if size >= PIECE_BYTES:
-            await asyncio.to_thread(writer.write, b"".join(pieces))
+            await asyncio.to_thread(write_piece, b"".join(pieces))
             pieces, size = [], 0
     if pieces:
-        await asyncio.to_thread(writer.write, b"".join(pieces))
+        await asyncio.to_thread(write_piece, b"".join(pieces))
 
 
 async def download(home: Home, request: Request) -> Answer | StreamedAnswer:

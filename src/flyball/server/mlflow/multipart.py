@@ -1,7 +1,9 @@
 """Uploads in parts, which a client may send side by side and again: they become a file when they are complete."""
 
 import asyncio
+import hashlib
 import re
+import secrets
 import shutil
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from flyball.server.mlflow.answers import Answer
 from flyball.server.mlflow.artifacts import F, read_file_place, receive
 from flyball.server.mlflow.requests import Int64, ParameterInvalidError, Request
 from flyball.server.mlflow.routing import MAX_BODY_BYTES, Route, stream
-from flyball.storage.blobs import BlobWriter
+from flyball.storage.blobs import FileWriter
 from flyball.workspace.home import Home
 
 _MAX_PARTS = 10_000
@@ -85,10 +87,19 @@ async def put_part(home: Home, request: Request) -> Answer:
     folder, upload = await asyncio.to_thread(_open, home, upload_id)
     if not number.isdecimal() or not 1 <= int(number) <= upload.num_parts:
         raise ParameterInvalidError("part_number", f"it must be between 1 and {upload.num_parts}")
-    with BlobWriter(folder / f"{number}.unfinished", lambda digest: folder / f"{int(number)}-{digest}") as writer:
-        await receive(request, writer)
-        digest = await asyncio.to_thread(writer.finish)
-    return Answer(b"{}", headers=[(b"etag", f'"{digest}"'.encode())])
+    digest = hashlib.sha256()
+    file = FileWriter(folder / f"{secrets.token_hex(8)}.unfinished")
+
+    def write(data: bytes) -> None:
+        digest.update(data)
+        file.write(data)
+
+    try:
+        await receive(request, write)
+        await asyncio.to_thread(file.finish, folder / f"{int(number)}-{digest.hexdigest()}")
+    finally:
+        file.close()
+    return Answer(b"{}", headers=[(b"etag", f'"{digest.hexdigest()}"'.encode())])
 
 
 async def complete(home: Home, request: Request) -> None:

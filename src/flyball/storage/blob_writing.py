@@ -1,0 +1,283 @@
+"""Writes blobs in pieces; what other blobs have already is not stored again.
+
+The bytes are cut where their content says so (FastCDC), so that an insertion moves no cut but its neighbours. A chunk
+that some blob has is named rather than stored. What lies between such chunks is laid beside the same place of that
+blob, so that of a changed chunk only the changed bytes are stored. `docs/decisions` says why.
+"""
+
+import hashlib
+import os
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from flyball.core.files import DiskFullError, is_disk_full, sync_folder, write_bytes
+from flyball.storage.alignment import Stretch, common_stretches, fill_gaps
+from flyball.storage.blob_reading import BlobReader
+from flyball.storage.chunk_index import KEY_BYTES, ChunkIndex, ChunkPlace
+from flyball.storage.recipes import Extent, Recipe
+
+if TYPE_CHECKING:
+    from pyfastcdc import FastCDC
+
+SMALL_BYTES = 256 << 10
+"""A blob up to this size is one file: a recipe would save little, and small files are the many."""
+_CHUNK_BYTES = 16 << 10
+_WINDOW_BYTES = 4 << 20
+_MOST_OWN_CHUNKS = 1 << 16
+_MOST_BASES = 8
+_OWN = ""
+"""The source of a recipe that is the file being written: its name is known at the end."""
+
+
+class BlobFiles(Protocol):
+    """Where blobs lie."""
+
+    @property
+    def index(self) -> ChunkIndex:
+        """Which blob has which chunk."""
+        ...
+
+    def unfinished(self) -> Path:
+        """Return a fresh name for a file that is being written."""
+        ...
+
+    def place(self, digest: str) -> Path:
+        """Return where a blob lies that is one file."""
+        ...
+
+    def recipe_place(self, digest: str) -> Path:
+        """Return where the recipe of a blob lies."""
+        ...
+
+    def has(self, digest: str) -> bool:
+        """Tell whether a blob is there, and keep it from being removed as unused for a while."""
+        ...
+
+    def open_base(self, digest: str) -> BlobReader | None:
+        """Open a blob whose bytes another one is going to share; None where it is gone."""
+        ...
+
+
+class FileWriter:
+    """Takes the bytes of one file, and gives it its place when it is whole.
+
+    Args:
+        unfinished: Where to write, on the file system of its place.
+    """
+
+    def __init__(self, unfinished: Path) -> None:
+        self._path = unfinished
+        self._file = unfinished.open("wb", buffering=0)
+        self.size_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add bytes.
+
+        Raises:
+            DiskFullError: No space is left.
+        """
+        self.size_bytes += len(data)
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
+        except OSError as error:
+            raise (DiskFullError(self._path) if is_disk_full(error) else error) from error
+
+    def finish(self, target: Path) -> None:
+        """Make the file durable and visible."""
+        os.fsync(self._file.fileno())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._path.replace(target)
+        sync_folder(target.parent)
+        self.close()
+
+    def close(self) -> None:
+        """Remove what was not finished."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+class BlobWriter:
+    """Takes a blob in pieces, in bounded memory.
+
+    Attributes:
+        size_bytes: How much was written.
+        stored_bytes: How much of it had to be stored, known when it is finished.
+    """
+
+    def __init__(self, files: BlobFiles) -> None:
+        self._files = files
+        self._pack = FileWriter(files.unfinished())
+        self._whole = hashlib.sha256()
+        self._packed: hashlib._Hash | None = None  # of the file, once it is not the whole any more
+        self._recipe = Recipe()
+        self._buffer = bytearray()
+        self._cutter: FastCDC | None = None
+        self._keys, self._lengths = bytearray(), array("L")
+        self._own: dict[bytes, int] = {}
+        self._run = bytearray()
+        self._before: tuple[str, int] | None = None
+        self._bases: dict[str, BlobReader] = {}
+        self.size_bytes = 0
+        self.stored_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add bytes.
+
+        Raises:
+            DiskFullError: No space is left.
+        """
+        self.size_bytes += len(data)
+        self._buffer += data
+        if len(self._buffer) >= _WINDOW_BYTES:
+            self._cut(is_last=False)
+
+    def finish(self) -> str:
+        """Make the blob durable and visible, and return its digest.
+
+        Raises:
+            DiskFullError: No space is left.
+        """
+        if self.size_bytes <= SMALL_BYTES:
+            self._store(memoryview(self._buffer))
+        else:
+            self._cut(is_last=True)
+            self._end_run(None)
+        digest = self._whole.hexdigest()
+        if not self._files.has(digest):
+            self.stored_bytes = self._pack.size_bytes
+            if self._packed is None:
+                self._pack.finish(self._files.place(digest))
+            else:
+                self._finish_recipe(digest, self._packed.hexdigest())
+            if self._cutter is not None:
+                self._files.index.put(digest, self._chunks())
+        self.close()
+        return digest
+
+    def close(self) -> None:
+        """Remove what was not finished."""
+        self._pack.close()
+        while self._bases:
+            self._bases.popitem()[1].close()
+
+    def _finish_recipe(self, digest: str, pack: str) -> None:
+        if self._pack.size_bytes and not self._files.has(pack):
+            self._pack.finish(self._files.place(pack))
+        extents = [Extent(extent.source or pack, extent.offset, extent.length) for extent in self._recipe]
+        data = Recipe(extents).encode()
+        write_bytes(self._files.recipe_place(digest), data)
+        self.stored_bytes += len(data)
+
+    def _chunks(self) -> Iterator[tuple[bytes, int, int]]:
+        start = 0
+        for place, length in enumerate(self._lengths):
+            yield bytes(self._keys[place * KEY_BYTES : (place + 1) * KEY_BYTES]), start, length
+            start += length
+
+    def _cut(self, *, is_last: bool) -> None:
+        if self._cutter is None:
+            from pyfastcdc import FastCDC
+
+            self._cutter = FastCDC(_CHUNK_BYTES)
+        data = bytes(self._buffer)
+        view = memoryview(data)
+        cuts = [(chunk.offset, chunk.length) for chunk in self._cutter.cut_buf(data)]
+        if not is_last:
+            cuts.pop()  # it ends with what has come so far, not where its content says so
+        keys = [hashlib.sha256(view[start : start + length]).digest()[:KEY_BYTES] for start, length in cuts]
+        known = self._files.index.find(keys)
+        position = self._recipe.size_bytes + len(self._run)
+        for (start, length), key in zip(cuts, keys, strict=True):
+            self._keys += key
+            self._lengths.append(length)
+            self._take(key, view[start : start + length], known.get(key))
+            if len(self._own) < _MOST_OWN_CHUNKS:
+                self._own.setdefault(key, position)
+            position += length
+        self._buffer = bytearray(view[sum(length for _, length in cuts) :])
+
+    def _take(self, key: bytes, chunk: memoryview, known: ChunkPlace | None) -> None:
+        base = self._base(known.blob) if known is not None and known.length == len(chunk) else None
+        if known is not None and base is not None:
+            self._end_run((known.blob, known.start))
+            self._share(chunk, base.recipe, known.start)
+            self._before = (known.blob, known.start + len(chunk))
+            return
+        own = self._own.get(key)
+        if own is not None:
+            self._end_run(None)
+            self._share(chunk, self._recipe, own)
+            self._before = None
+            return
+        self._run += chunk
+        if len(self._run) >= _WINDOW_BYTES:
+            self._end_run(None)
+
+    def _end_run(self, after: tuple[str, int] | None) -> None:
+        """Store new bytes, but for what lies at the same place of the blobs before and after them."""
+        if not self._run:
+            return
+        run = bytes(self._run)
+        self._run.clear()
+        found = self._lay_beside(run, after)
+        view, position = memoryview(run), 0
+        for stretch in found:
+            self._store(view[position : stretch.start])
+            self._share(view[stretch.start : stretch.stop], self._bases[stretch.blob].recipe, stretch.place)
+            position = stretch.stop
+        self._store(view[position:])
+        # Where most of it was the same, what follows is likely to be so too.
+        is_along = sum(stretch.stop - stretch.start for stretch in found) * 2 >= len(run)
+        self._before = (self._before[0], self._before[1] + len(run)) if self._before and is_along else None
+
+    def _lay_beside(self, run: bytes, after: tuple[str, int] | None) -> list[Stretch]:
+        found: list[Stretch] = []
+        if self._before is not None and (base := self._base(self._before[0])) is not None:
+            blob, place = self._before
+            found = common_stretches(run, 0, base.read(place, place + len(run)), blob, place)
+        is_other = self._before is None or after != (self._before[0], self._before[1] + len(run))
+        if after is not None and is_other and (base := self._base(after[0])) is not None:
+            blob, place = after[0], max(0, after[1] - len(run))
+            old = base.read(place, after[1])
+            found = fill_gaps(found, common_stretches(run, len(run) - len(old), old, blob, place))
+        return [stretch for stretch in found if stretch.blob in self._bases]
+
+    def _store(self, data: memoryview) -> None:
+        if data:
+            self._recipe.add(Extent(_OWN, self._pack.size_bytes, len(data)))
+            self._whole.update(data)
+            if self._packed is not None:
+                self._packed.update(data)
+            self._pack.write(data)
+
+    def _share(self, data: memoryview, recipe: Recipe, start: int) -> None:
+        if self._packed is None:
+            self._packed = self._whole.copy()
+        self._whole.update(data)
+        for extent in list(recipe.within(start, start + len(data))):
+            self._recipe.add(extent)
+
+    def _base(self, blob: str) -> BlobReader | None:
+        found = self._bases.pop(blob, None)
+        if found is None:
+            found = self._files.open_base(blob)
+            if found is None:
+                self._files.index.forget([blob])
+                return None
+        self._bases[blob] = found  # the last one used is the last to go
+        if len(self._bases) > _MOST_BASES:
+            self._bases.pop(next(iter(self._bases))).close()
+        return found
