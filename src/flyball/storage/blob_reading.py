@@ -3,11 +3,12 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from flyball.core.errors import BackendError
-from flyball.storage.recipes import Recipe
+from flyball.storage.recipes import Extent, Recipe
 
 PIECE_BYTES = 1 << 20
 _MOST_FILES = 32
@@ -45,6 +46,19 @@ class BlobReader:
         self._files: dict[str, int] = {}
         self.recipe = load()
         self.size_bytes = self.recipe.size_bytes
+
+    @classmethod
+    def of_file(cls, path: Path, digest: str) -> Self:
+        """Return a reader of a file that lies anywhere, such as in a package.
+
+        Raises:
+            FileNotFoundError: It is gone.
+        """
+        return cls(
+            digest,
+            lambda: Recipe([Extent(digest, 0, path.stat().st_size)]),
+            lambda _: os.open(path, os.O_RDONLY | os.O_CLOEXEC),
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -17,6 +17,7 @@ from flyball.storage.recipes import Extent, Recipe
 __all__ = ["PIECE_BYTES", "BlobReader", "BlobStore", "BlobWriter", "FileWriter", "LocalBlobStore"]
 
 RECIPE_SUFFIX = ".recipe"
+_DIGEST_SIGNS = 64
 
 
 class BlobNotFoundError(NotFoundError):
@@ -26,8 +27,6 @@ class BlobNotFoundError(NotFoundError):
 
     def __init__(self, digest: str) -> None:
         super().__init__(f"no stored content has the digest {digest!r}")
-
-_DIGEST_SIGNS = 64
 
 
 class BlobStore(Protocol):
@@ -137,10 +136,11 @@ class LocalBlobStore:
         return ChunkIndex(self._root / "chunks.db")
 
     def list_digests(self) -> Iterator[str]:
-        """Yield the digests of all blobs, sorted."""
+        """Yield the digests of all blobs, sorted; also of files that are only parts of others."""
         folders = sorted(entry for entry in self._root.glob("[0-9a-f][0-9a-f]") if entry.is_dir())
         for folder in folders:
-            yield from sorted(entry.name for entry in folder.iterdir() if len(entry.name) == _DIGEST_SIGNS)
+            names = {entry.name.removesuffix(RECIPE_SUFFIX) for entry in folder.iterdir()}
+            yield from sorted(name for name in names if len(name) == _DIGEST_SIGNS)
 
     def unfinished(self) -> Path:
         """Return a fresh name on the store's file system, to write a file for `adopt`."""

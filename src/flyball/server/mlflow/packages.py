@@ -40,7 +40,7 @@ async def download(home: Home, request: Request) -> Answer | StreamedAnswer:
         raise ArtifactNotFoundError(f"{FOLDER}/{digest}/{path}")
     file = ArtifactFile(Place("", path), entry.sha256, entry.size_bytes)
     place = home.registry.packages_root / digest / path
-    return await send_file(home, request, file, lambda: BlobReader(place, entry.sha256))
+    return await send_file(home, request, file, lambda: BlobReader.of_file(place, entry.sha256))
 
 
 def refuse_write(_home: Home, request: Request) -> Work:
