@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
 LEAST_BYTES = 64
 """Of a stretch that is worth naming rather than storing: its entry in a recipe takes 8 bytes, reading it a call."""
 
@@ -27,6 +25,8 @@ def common_stretches(run: bytes, first: int, old: bytes, blob: str, place: int) 
         blob: Its digest.
         place: Where in the blob they begin.
     """
+    import numpy as np
+
     count = min(len(run) - first, len(old))
     if count < LEAST_BYTES:
         return []

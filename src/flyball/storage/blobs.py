@@ -4,17 +4,19 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flyball.core.errors import BackendError, NotFoundError
 from flyball.core.files import write_bytes, writing
 from flyball.core.hashing import digest_bytes, digest_file
 from flyball.storage.blob_reading import PIECE_BYTES, BlobReader
-from flyball.storage.blob_writing import BlobWriter, FileWriter
 from flyball.storage.chunk_index import ChunkIndex
 from flyball.storage.recipes import Extent, Recipe
 
-__all__ = ["PIECE_BYTES", "BlobReader", "BlobStore", "BlobWriter", "FileWriter", "LocalBlobStore"]
+if TYPE_CHECKING:
+    from flyball.storage.blob_writing import BlobWriter
+
+__all__ = ["PIECE_BYTES", "BlobReader", "BlobStore", "LocalBlobStore"]
 
 RECIPE_SUFFIX = ".recipe"
 _DIGEST_SIGNS = 64
@@ -106,12 +108,15 @@ class LocalBlobStore:
         """Take over a finished file if it has the digest; see `adopt`. Returns whether it has."""
         return digest_file(path) == digest and bool(self.adopt(path))
 
-    def writing(self) -> BlobWriter:
+    def writing(self) -> "BlobWriter":
         """Return what takes a blob in pieces, in bounded memory; nothing is there before its `finish`.
 
         It is a context manager, which removes what was not finished. Of a large blob only those bytes are stored that
         no other blob has that was written this way; `open` reads either kind, `path` puts the blob together first.
         """
+        # What compares and cuts is loaded where something is written so: an unchanged run never does.
+        from flyball.storage.blob_writing import BlobWriter
+
         return BlobWriter(self)
 
     def open(self, digest: str) -> BlobReader:

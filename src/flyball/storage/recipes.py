@@ -3,12 +3,14 @@
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
-import numpy as np
 
 from flyball.core.errors import BackendError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _MAGIC = b"flyball recipe 1\n"
 
@@ -72,6 +74,8 @@ class Recipe:
 
     def encode(self) -> bytes:
         """Return the recipe as a file: a line, a JSON line, and three compressed columns of numbers."""
+        import numpy as np
+
         sources = self.sources
         number = {source: place for place, source in enumerate(sources)}
         head = {"size_bytes": self.size_bytes, "sources": sources, "extents": len(self._extents)}
@@ -92,6 +96,8 @@ class Recipe:
         Raises:
             BackendError: The file is damaged.
         """
+        import numpy as np
+
         try:
             head_line, columns = data.removeprefix(_MAGIC).split(b"\n", 1)
             head = msgspec.json.decode(head_line, type=_Head)
@@ -119,5 +125,7 @@ def _planes(
     columns: "np.ndarray[tuple[int, int], np.dtype[np.uint64]]",
 ) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
     """Return the numbers' first bytes, then their second ones, and so on: most are zero, and compress to nothing."""
+    import numpy as np
+
     count = columns.shape[1]
     return np.ascontiguousarray(columns.view(np.uint8).reshape(3, count, 8).transpose(2, 0, 1))

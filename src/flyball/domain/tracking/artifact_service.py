@@ -1,6 +1,7 @@
 """The one way in to files of runs and of logged models, for rooms above and for clients."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flyball.domain.tracking import artifact_store, client_store
 from flyball.domain.tracking.artifacts import (
@@ -12,8 +13,11 @@ from flyball.domain.tracking.artifacts import (
     Place,
 )
 from flyball.domain.tracking.client_runs import RunStateError
-from flyball.storage.blobs import BlobReader, BlobWriter, LocalBlobStore
+from flyball.storage.blobs import BlobReader, LocalBlobStore
 from flyball.storage.db import Database, Transaction
+
+if TYPE_CHECKING:
+    from flyball.storage.blob_writing import BlobWriter
 
 
 class ArtifactService:
@@ -31,7 +35,7 @@ class ArtifactService:
         self._db = db
         self._blobs = blobs
 
-    def writing(self) -> BlobWriter:
+    def writing(self) -> "BlobWriter":
         """Return what takes the bytes of a file in pieces. See `LocalBlobStore.writing`."""
         return self._blobs.writing()
 

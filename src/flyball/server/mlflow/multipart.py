@@ -16,7 +16,7 @@ from flyball.server.mlflow.answers import Answer
 from flyball.server.mlflow.artifacts import F, read_file_place, receive
 from flyball.server.mlflow.requests import Int64, ParameterInvalidError, Request
 from flyball.server.mlflow.routing import MAX_BODY_BYTES, Route, stream
-from flyball.storage.blobs import FileWriter
+from flyball.storage.blob_writing import FileWriter
 from flyball.workspace.home import Home
 
 _MAX_PARTS = 10_000
