@@ -8,7 +8,6 @@ import polars as pl
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.data.schemas import Schema
-from flyball.domain.features.point_in_time import USABLE, join_arranged
 from flyball.domain.features.service import FeatureService
 from flyball.domain.features.training_sets import ViewRef
 from flyball.domain.features.views import FeatureView
@@ -130,27 +129,11 @@ class PastViews:
 
     def join(self, rows: pl.DataFrame, view: ViewRef, time: str) -> pl.DataFrame:
         """See `PastFeatures.join`."""
-        declared, columns = self._views[view.name], self.columns(view).names
-        history, keys = self._features.history(declared), list(declared.keys)
-        # Names that rows and history share would clash; the join needs only keys and time.
-        spine = rows.lazy().select(*keys, pl.col(time).alias("__at"))
-        joined = join_arranged(
-            spine,
-            history,
-            by=keys,
-            time="__at",
-            feature_time=declared.time,
-            columns=columns,
-            ttl=view.ttl,
-        )
-        return joined.select(columns).collect()
+        return self._features.join(self._views[view.name], rows, time=time, ttl=view.ttl)
 
     def columns(self, view: ViewRef) -> Schema:
         """Return a view's features."""
-        declared = self._views[view.name]
-        schema = self._features.history(declared).collect_schema()
-        others = (*declared.keys, declared.time, USABLE)
-        return Schema.of(pl.LazyFrame(schema={name: kind for name, kind in schema.items() if name not in others}))
+        return self._features.columns(self._views[view.name])
 
 
 class _Versions:

@@ -19,7 +19,7 @@ from flyball.domain.data.tables import Entity, Table
 from flyball.domain.features.histories import FeatureFunctionError
 from flyball.domain.features.online import NotMaterialisedError
 from flyball.domain.features.plans import plan_training_set
-from flyball.domain.features.point_in_time import join_arranged
+from flyball.domain.features.point_in_time import USABLE, join_point_in_time
 from flyball.domain.features.service import FeatureService
 from flyball.domain.features.training_sets import TrainingSet, TrainingSetOperation
 from flyball.domain.features.views import FeatureView, features, request_features
@@ -236,7 +236,7 @@ def test_offline_and_online_say_the_same_for_the_same_instant(
 
     table = _table("payments", entity=customer, time="paid_at", known="seen_at" if has_known else None)
     view = FeatureView("behaviour", table, behaviour, timedelta(days=4))
-    spine = pl.LazyFrame({"customer_id": [1, 2, 3]})
+    spine = pl.DataFrame({"customer_id": [1, 2, 3]})
     with TemporaryDirectory() as folder:
         home = _open(Path(folder), online=MemoryOnlineStore())
         names = ("customer_id", "paid_at", "seen_at", "amount")
@@ -247,16 +247,18 @@ def test_offline_and_online_say_the_same_for_the_same_instant(
             online = home.service.complete(
                 [{"customer_id": key} for key in (1, 2, 3)], [home.service.view_ref(view)], instant
             )
-            offline = join_arranged(
+            history = home.service.history(view, _day(99)).collect()
+            offline = join_point_in_time(
                 spine.with_columns(at=pl.lit(instant).cast(pl.Datetime("us", "UTC"))),
-                home.service.history(view, _day(99)),
+                history,
                 by=["customer_id"],
                 time="at",
                 feature_time="paid_at",
+                known=USABLE,
                 columns=["amount", "mean"],
                 ttl=view.ttl,
             )
-            assert online.frame.equals(offline.select("amount", "mean").collect())
+            assert online.frame.equals(offline.select("amount", "mean"))
 
 
 class Context:

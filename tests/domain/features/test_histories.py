@@ -39,7 +39,7 @@ def _view(
 
 
 def _last_of_equals(history: ViewHistory) -> pl.DataFrame:
-    return history.frame.unique(["customer", USABLE], keep="last", maintain_order=True)
+    return history.until().unique(["customer", USABLE], keep="last", maintain_order=True)
 
 
 def _total(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -97,7 +97,7 @@ def test_windows_labelled_by_their_end_are_fine_and_by_their_start_look_ahead() 
 
     days = [_day(number) for number in range(12)]
     rows = pl.LazyFrame({"customer": [1] * 12, "at": days, "amount": [1.0] * 12})
-    assert compute_history(_view(windows("right")), rows).frame.height
+    assert compute_history(_view(windows("right")), rows).until().height
     with pytest.raises(LooksAheadError, match="'spending' looks into the future: its 'amount' at 2026-01-06"):
         compute_history(_view(windows("left")), rows)
 
@@ -134,8 +134,8 @@ def test_dates_count_as_their_midnight_and_small_types_are_widened() -> None:
         )
     )
     history = compute_history(view, rows)
-    assert history.frame.select(history.columns.names).schema == history.columns.to_polars()
-    assert history.frame["at"].to_list() == [_day(1)]
+    assert history.until().select(history.columns.names).schema == history.columns.to_polars()
+    assert history.until()["at"].to_list() == [_day(1)]
 
 
 def test_the_function_gets_the_rows_oldest_first() -> None:

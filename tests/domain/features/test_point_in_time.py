@@ -7,7 +7,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyball.domain.features.point_in_time import arrange, join_point_in_time
+from flyball.domain.features.point_in_time import USABLE, join_point_in_time, leave_newest, mark_order
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _TIME = pl.Datetime("us", "UTC")
@@ -32,8 +32,8 @@ _features = st.lists(
 )
 
 
-def _frame(rows: list[Row], **dtypes: Any) -> pl.LazyFrame:
-    return pl.DataFrame(rows, schema={**_KEYS, **dtypes}).lazy()
+def _frame(rows: list[Row], **dtypes: Any) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema={**_KEYS, **dtypes})
 
 
 def _newest(asked: Row, rows: list[Row], by: list[str], has_known: bool, ttl: timedelta | None) -> Row | None:
@@ -78,7 +78,7 @@ def test_each_row_gets_the_newest_row_known_at_its_time(
         known="known" if has_known else None,
         ttl=ttl,
         event_time="value_time",
-    ).collect()
+    )
     found = [_newest(asked, rows, by, has_known, ttl) for asked in spine]
     assert joined.drop("value", "value_time").rows(named=True) == spine
     assert joined["value"].to_list() == [row["value"] if row else None for row in found]
@@ -99,7 +99,7 @@ def test_a_late_row_does_not_hide_a_newer_one_that_was_known_before_it() -> None
         columns=["value"],
         known="known",
     )
-    assert joined.collect()["value"].to_list() == [55]
+    assert joined["value"].to_list() == [55]
 
 
 def test_a_row_counts_up_to_its_ttl_and_not_a_microsecond_longer() -> None:
@@ -114,15 +114,14 @@ def test_a_row_counts_up_to_its_ttl_and_not_a_microsecond_longer() -> None:
         columns=["value"],
         ttl=timedelta(days=2),
     )
-    assert joined.collect()["value"].to_list() == [7, None]
+    assert joined["value"].to_list() == [7, None]
 
 
 @settings(deadline=None, max_examples=100)
 @given(rows=_features)
-def test_arranged_rows_rise_in_both_times(rows: list[Row]) -> None:
-    arranged = arrange(
-        _frame(rows, time=_TIME, known=_TIME, value=pl.Int64), by=["customer"], time="time", known="known"
-    )
-    for group in arranged.collect().partition_by("customer"):
+def test_the_rows_left_rise_in_both_times(rows: list[Row]) -> None:
+    frame = _frame(rows, time=_TIME, known=_TIME, value=pl.Int64)
+    marked = mark_order(frame.lazy(), by=["customer"], time="time", known="known")
+    for group in leave_newest(marked, time="time").collect().partition_by("customer"):
         assert group["time"].is_sorted()
-        assert group["__usable_from"].is_sorted()
+        assert group[USABLE].is_sorted()

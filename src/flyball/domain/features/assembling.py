@@ -12,7 +12,6 @@ from flyball.domain.features.histories import ViewHistory
 from flyball.domain.features.labels import LabelRule
 from flyball.domain.features.matching import label_rows
 from flyball.domain.features.plans import TrainingSetPlan, check_drop
-from flyball.domain.features.point_in_time import join_arranged
 from flyball.domain.features.requests import (
     ColumnClashError,
     added_columns,
@@ -162,27 +161,17 @@ def _keys(plan: TrainingSetPlan, carried: Sequence[str]) -> list[str]:
 def _joined(
     view: FeatureView, history: ViewHistory, base: pl.DataFrame, plan: TrainingSetPlan, as_of: datetime
 ) -> pl.DataFrame:
-    usable = history.until(as_of)
     for key in view.keys:
-        if usable.schema[key] != base.schema[key]:
+        if history.order.schema[key] != base.schema[key]:
             raise InvalidInputError(
                 f"feature view {view.name!r} cannot be joined to {plan.spine.label}: {key!r} is "
-                f"{usable.schema[key]} in the one and {base.schema[key]} in the other",
+                f"{history.order.schema[key]} in the one and {base.schema[key]} in the other",
                 hint=f"Convert it in the prepare= function of one of the tables, such as "
                 f'rows.with_columns(pl.col("{key}").cast(pl.String)).',
             )
     assert plan.spine.time is not None
-    columns = history.columns.names
-    joined = join_arranged(
-        base.lazy().select(*dict.fromkeys((*view.keys, plan.spine.time))),
-        usable.lazy(),
-        by=view.keys,
-        time=plan.spine.time,
-        feature_time=history.time,
-        columns=columns,
-        ttl=view.ttl,
-    )
-    return joined.select(columns).collect()
+    spine = base.select(*dict.fromkeys((*view.keys, plan.spine.time)))
+    return history.join(spine, time=plan.spine.time, as_of=as_of, ttl=view.ttl)
 
 
 def _request_schema(base: pl.DataFrame, keys: Sequence[str], time: str | None) -> Schema:

@@ -1,7 +1,7 @@
 """Computes the whole history of a feature view, and refuses functions whose result could not be trusted."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -9,12 +9,15 @@ from flyball.core.durations import format_instant, to_us
 from flyball.core.errors import InvalidInputError
 from flyball.domain.data.schemas import Schema
 from flyball.domain.features.comparing import PRESENT, differing
-from flyball.domain.features.lateness import KNOWN, OWN_KNOWN, with_known
-from flyball.domain.features.point_in_time import USABLE, arrange
+from flyball.domain.features.lateness import OWN_KNOWN, order_by_known, rows_of
+from flyball.domain.features.point_in_time import ROW, USABLE, find_rows, leave_newest, mark_order
 from flyball.domain.features.views import FeatureView
 
+AT = "__at"
+"""A name for the column of instants at which features are asked for, which no key has."""
 _TIME = pl.Datetime("us", "UTC")
-_CHECKED = 500_000  # rows; a function that looks ahead does so in a part of the entities too
+# A function that looks ahead does so in a part of the entities too, so that of a large table not all is run again.
+_CHECKED, _SAMPLED = 200_000, 2_000  # rows
 
 
 class FeatureFunctionError(InvalidInputError):
@@ -44,46 +47,66 @@ class ViewHistory:
     """A view's rows over all time, in the form that joins and the online store take.
 
     Attributes:
-        frame: Keys, time, `USABLE` and features; sorted by `USABLE`, without rows that are never the newest.
+        rows: The features as the function returned them.
+        order: Keys, time, `USABLE` and the `ROW` of ``rows``, sorted by `USABLE`, without those never the newest.
         keys: The entity's keys.
         time: The time column.
         columns: The features, with the types they have here, online and in requests.
     """
 
-    def __init__(self, frame: pl.DataFrame, keys: tuple[str, ...], time: str, columns: Schema) -> None:
-        self.frame = frame
+    def __init__(
+        self, rows: pl.DataFrame, order: pl.DataFrame, keys: tuple[str, ...], time: str, columns: Schema
+    ) -> None:
+        self.rows = rows
+        self.order = order
         self.keys = keys
         self.time = time
         self.columns = columns
-        self._usable_us = frame.get_column(USABLE).to_physical().to_numpy()
+        self._usable_us = order.get_column(USABLE).to_physical().to_numpy()
 
-    def until(self, as_of: datetime) -> pl.DataFrame:
-        """Return the rows that were usable by ``as_of``."""
-        return self.frame.head(self.count(as_of))
+    def until(self, as_of: datetime | None = None) -> pl.DataFrame:
+        """Return the rows that were usable by ``as_of``, or all: keys, time, `USABLE` and features."""
+        return self._with_features(self.order if as_of is None else self.order.head(self.count(as_of)))
 
     def newest(self, as_of: datetime, *, after: datetime | None = None) -> pl.DataFrame:
         """Return the newest row of each entity among those that became usable by ``as_of``, and after ``after``."""
         start = 0 if after is None else self.count(after)
-        end = self.count(as_of)
-        if start >= end:
-            return self.frame.clear()
-        return self.frame.slice(start, end - start).unique(self.keys, keep="last", maintain_order=True)
+        found = self.order.slice(start, max(0, self.count(as_of) - start))
+        return self._with_features(found.unique(self.keys, keep="last", maintain_order=True))
 
     def count(self, instant: datetime) -> int:
         """Return how many rows were usable by an instant."""
         return int(self._usable_us.searchsorted(to_us(instant), side="right"))
 
+    def join(self, spine: pl.DataFrame, *, time: str, as_of: datetime, ttl: timedelta | None = None) -> pl.DataFrame:
+        """Return the features of each spine row as they were known at its time.
+
+        Args:
+            spine: Keys and times.
+            time: The spine's time column.
+            as_of: Rows that became usable later are not used.
+            ttl: A row counts until this long after its time, inclusive; for ever by default.
+
+        Returns:
+            The features, one row per spine row, in its order; nulls where there is none.
+        """
+        order = self.order.lazy().head(self.count(as_of))
+        found = find_rows(spine.lazy(), order, by=self.keys, time=time, feature_time=self.time, ttl=ttl)
+        return self.rows.select(pl.all().gather(found.get_column(ROW)))
+
+    def _with_features(self, order: pl.DataFrame) -> pl.DataFrame:
+        return order.drop(ROW).hstack(self.rows.select(pl.all().gather(order.get_column(ROW))))
+
 
 def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
     """Run a view's function over all rows of its table.
 
-    From when on a value was known, also where older rows came later, says `with_known`. Of several results for one
+    From when on a value was known, also where older rows came later, says `order_by_known`. Of several results for one
     entity and time the last known wins, of those the last that the function returned.
 
     Args:
         view: The view.
-        rows: All rows of its table; the function gets them oldest first, those of one time in the order in which
-            they became known.
+        rows: All rows of its table; the function gets them oldest first.
 
     Raises:
         FeatureFunctionError: The function raises, drops a key or the time, or returns no features.
@@ -92,19 +115,19 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
         TooManyLateRowsError: Rows became known so late and so mixed that this would be hours of work.
     """
     known = view.table.known
-    present = [view.time, *([known] if known else [])]
-    rows = rows.filter(pl.all_horizontal(pl.col(present).is_not_null()))
-    for name in reversed(present):  # much faster than one sort by both
-        rows = rows.sort(name, maintain_order=True)
+    rows = rows.filter(pl.all_horizontal(pl.col([view.time, *([known] if known else [])]).is_not_null()))
+    if rows.select((pl.col(view.time).diff() < pl.duration()).any()).collect().item():
+        rows = rows.sort(view.time, maintain_order=True)
     result = _run(view, rows)
     columns = Schema.of(result.select(_features(view, result)))
-    check_looks_ahead(view, rows, result, columns)
     names = columns.names
-    history = result.lazy()
+    some = rows
+    if result.height > _CHECKED:
+        some = rows_of(result.select(view.keys).slice(result.height // 2, _SAMPLED), rows)
+    check_looks_ahead(view, some)
     if known:
-        found = result.rename({known: OWN_KNOWN}) if known in result.columns else result
 
-        def again(rows: pl.LazyFrame) -> pl.DataFrame:
+        def run(rows: pl.LazyFrame) -> pl.DataFrame:
             then = _run(view, rows)
             then = then.rename({known: OWN_KNOWN}) if known in then.columns else then
             # A column may depend on the data, such as one of a pivot, or be of no type where all of it is null.
@@ -113,39 +136,35 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
                 for name in names
             )
 
-        history = with_known(view, found, rows, again, names)
-    history = (
-        history.select(*view.keys, view.time, *([KNOWN] if known else []), *names)
-        .filter(pl.all_horizontal(pl.col(*view.keys, view.time).is_not_null()))
-        .cast(Schema.of(result.select(*view.keys, *names)).to_polars())
-    )
-    arranged = arrange(history, by=view.keys, time=view.time, known=KNOWN if known else None)
-    frame = arranged.select(*view.keys, view.time, USABLE, *names).collect()
-    return ViewHistory(frame, view.keys, view.time, columns)
+        own = result.rename({known: OWN_KNOWN}) if known in result.columns else result
+        result, marked = order_by_known(view, own, rows, run, names)
+    else:
+        marked = mark_order(result.lazy(), by=view.keys, time=view.time)
+    has_keys = pl.all_horizontal(pl.col(view.keys).is_not_null())
+    order = leave_newest(marked, time=view.time).filter(has_keys)
+    order = order.cast(Schema.of(result.select(view.keys)).to_polars())
+    return ViewHistory(result.select(names).cast(columns.to_polars()), order.collect(), view.keys, view.time, columns)
 
 
-def check_looks_ahead(view: FeatureView, rows: pl.LazyFrame, result: pl.DataFrame, columns: Schema) -> None:
-    """Run the function on the earlier half of the rows only: what it says about that time must be the same.
+def check_looks_ahead(view: FeatureView, rows: pl.LazyFrame) -> None:
+    """Run the function on the earlier half of rows as well: what it says about that time must be the same.
 
     Raises:
         LooksAheadError: It is not.
     """
-    if result.height > _CHECKED:
-        part = pl.struct(view.keys).hash(0) % (result.height // _CHECKED + 1) == 0
-        rows = rows.filter(part)
-        result = _run(view, rows)
     middle = rows.select(pl.col(view.time).quantile(0.5, "lower")).collect().item()
     if middle is None:
         return
-    earlier = _run(view, rows.filter(pl.col(view.time) <= middle))
-    if set(_features(view, earlier)) != set(columns.names):
+    result, earlier = _run(view, rows), _run(view, rows.filter(pl.col(view.time) <= middle))
+    features = _features(view, result)
+    if set(_features(view, earlier)) != set(features):
         return  # columns that depend on the data, such as those of a pivot
     at = [*view.keys, view.time]
-    compared = differing(earlier, result.filter(pl.col(view.time) <= middle), at=at, features=columns.names)
+    compared = differing(earlier, result.filter(pl.col(view.time) <= middle), at=at, features=features)
     found = compared.filter(pl.col(PRESENT)).head(1).collect()
     if found.height:
         row = found.row(0, named=True)
-        raise LooksAheadError(view.name, next(name for name in columns.names if row[name]), row[view.time])
+        raise LooksAheadError(view.name, next(name for name in features if row[name]), row[view.time])
 
 
 def call(name: str, function: Callable[[pl.LazyFrame], pl.LazyFrame], rows: pl.LazyFrame) -> pl.DataFrame:

@@ -6,7 +6,7 @@ import polars as pl
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.features.comparing import differing, same_values
-from flyball.domain.features.point_in_time import USABLE
+from flyball.domain.features.point_in_time import BEFORE, USABLE, mark_order
 from flyball.domain.features.views import FeatureView
 
 KNOWN = "__known"
@@ -19,7 +19,7 @@ _AT, _NEWEST, _NUMBER = "__at", "__newest", "__number"
 _PENDING, _NEXT, _ROWS, _OWN = "__pending", "__next", "__rows", "__own"
 # More than this is hours of work that nobody meant to ask for.
 _MOST_ROWS, _MOST_STATES = 300_000_000, 20_000
-_CLAIMS_CHECKED = 500_000  # rows
+_SAMPLED = 2_000  # rows
 
 
 class TooManyLateRowsError(InvalidInputError):
@@ -35,9 +35,9 @@ class TooManyLateRowsError(InvalidInputError):
         )
 
 
-def with_known(
+def order_by_known(
     view: FeatureView, result: pl.DataFrame, rows: pl.LazyFrame, run: Run, features: Sequence[str]
-) -> pl.LazyFrame:
+) -> tuple[pl.DataFrame, pl.LazyFrame]:
     """Say of each row of a view's history from when on it was known.
 
     At an instant t the view says of an entity what its function makes of that entity's rows that were known at t.
@@ -49,34 +49,39 @@ def with_known(
         view: The view, of a table with ``known``; where its ``late`` is ``wait``, each row waits until all older rows
             of its entity are known, and nothing is run again.
         result: What the function returned for all rows; its own column of when they were known is `OWN_KNOWN`.
-        rows: All rows of the table, sorted by time and known; none without these.
+        rows: All rows of the table, sorted by time; none without times.
         run: Runs the function.
         features: The feature columns.
 
     Returns:
-        Keys, time, `KNOWN` and ``features``.
+        The result, with rows added that were true for a while only, and its order as `mark_order` returns it.
 
     Raises:
         TooManyLateRowsError: It would take too long.
     """
     keys, time, known = list(view.keys), view.time, view.table.known
     assert known is not None
-    source = rows.select(*keys, time, pl.max_horizontal(time, known).alias(USABLE), pl.col(known).alias(_OWN)).collect()
-    states = _states_with_gaps(source, keys, time)
-    own = _own(result, source, keys, time)
-    columns = (*keys, time, KNOWN, *features)
-    if own is not None and (
-        states.is_empty() or (view.late == "exact" and _holds(own, states, rows, run, keys, time, known))
-    ):
-        return own.lazy().rename({_OWN: KNOWN}).select(columns)
-    depends = bool(states.height) and _depends_on_others(result, rows, run, keys, time, features)
-    waiting = _waiting(result, source, [] if depends else keys, time)
-    if states.is_empty() or view.late == "wait" or depends:
-        return waiting.select(columns)
-    work = states.select(pl.col(_ROWS).sum(), pl.col(_NUMBER).max() + 1).row(0)
-    if work[0] > _MOST_ROWS or work[1] > _MOST_STATES:
-        raise TooManyLateRowsError(view.name, work[1], work[0])
-    return pl.concat([waiting.select(columns), *_again(states, rows, run, columns, keys, time, known)])
+    source = rows.select(*keys, time, known).collect()
+    marked = mark_order(source.lazy(), by=keys, time=time, known=known).collect()
+    gaps = marked.lazy().filter(pl.col(time) <= pl.col(BEFORE)).select(keys).head(_SAMPLED).collect()
+    own = _own(result, source, keys, time, known)
+    if own is not None and (gaps.is_empty() or (view.late == "exact" and _holds(own, gaps, rows, run, view))):
+        if own.get_column(_OWN).equals(source.get_column(known)):
+            return result, marked.lazy()
+        return result, mark_order(own.lazy(), by=keys, time=time, known=_OWN)
+    depends = bool(gaps.height) and _depends_on_others(result, rows, run, keys, time, features)
+    source = source.select(*keys, time, pl.max_horizontal(time, known).alias(USABLE))
+    found = [_waiting(result, source, [] if depends else keys, time).select(*keys, time, KNOWN, *features).collect()]
+    if gaps.height and view.late == "exact" and not depends:
+        found += _again(_states_with_gaps(source, keys, time), rows, run, view, found[0].columns)
+    said = pl.concat(found)
+    return said, mark_order(said.lazy(), by=keys, time=time, known=KNOWN)
+
+
+def rows_of(entities: pl.DataFrame, rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Return all rows of some entities, in their order, read once."""
+    entities = entities.unique(maintain_order=True)
+    return rows.join(entities.lazy(), on=entities.columns, how="semi", maintain_order="left").collect().lazy()
 
 
 def _states_with_gaps(source: pl.DataFrame, keys: list[str], time: str) -> pl.DataFrame:
@@ -100,11 +105,11 @@ def _states_with_gaps(source: pl.DataFrame, keys: list[str], time: str) -> pl.Da
     )
 
 
-def _own(result: pl.DataFrame, source: pl.DataFrame, keys: list[str], time: str) -> pl.DataFrame | None:
+def _own(result: pl.DataFrame, source: pl.DataFrame, keys: list[str], time: str, known: str) -> pl.DataFrame | None:
     """Return the result with when each row's own source row was known, as far as that can be told."""
     at = [*keys, time]
     if result.height == source.height and result.select(at).equals(source.select(at)):
-        own = source.get_column(_OWN)
+        own = source.get_column(known).alias(_OWN)
         return result.with_columns(
             pl.max_horizontal(own, OWN_KNOWN).alias(_OWN) if OWN_KNOWN in result.columns else own
         )
@@ -113,16 +118,18 @@ def _own(result: pl.DataFrame, source: pl.DataFrame, keys: list[str], time: str)
     return None
 
 
-def _holds(
-    own: pl.DataFrame, states: pl.DataFrame, rows: pl.LazyFrame, run: Run, keys: list[str], time: str, known: str
-) -> bool:
-    """Tell whether rows come out the same when older ones are still to come: one state of each entity is tried."""
+def _holds(own: pl.DataFrame, gaps: pl.DataFrame, rows: pl.LazyFrame, run: Run, view: FeatureView) -> bool:
+    """Tell whether rows come out the same when older ones are still to come, in one state of each of some entities."""
+    keys, time, known = list(view.keys), view.time, str(view.table.known)
+    some = rows_of(gaps, rows)
+    source = some.select(*keys, time, pl.max_horizontal(time, known).alias(USABLE)).collect()
+    states = _states_with_gaps(source, keys, time)
     tried = states.filter(pl.col(_NUMBER) == pl.col(_NUMBER).max().over(keys) // 2)
-    tried = tried.filter(pl.col(_ROWS).cum_sum() <= max(_CLAIMS_CHECKED, tried.item(0, _ROWS)))
-    then = run(_known_then(rows, tried, keys, time, known))
-    claimed = own.lazy().join(tried.lazy(), on=keys).filter(pl.max_horizontal(time, _OWN) <= pl.col(_AT)).collect()
+    then = run(_known_then(some, tried, keys, time, known))
+    at = pl.col(_AT)
+    claimed = own.lazy().join(tried.lazy(), on=keys, maintain_order="left").filter(pl.max_horizontal(time, _OWN) <= at)
     features = [name for name in own.columns if name not in (*keys, time, OWN_KNOWN, _OWN)]
-    return same_values(claimed, then, at=[*keys, time], features=features)
+    return same_values(claimed.collect(), then, at=[*keys, time], features=features)
 
 
 def _depends_on_others(
@@ -150,16 +157,16 @@ def _waiting(result: pl.DataFrame, source: pl.DataFrame, keys: list[str], time: 
 
 
 def _again(
-    states: pl.DataFrame,
-    rows: pl.LazyFrame,
-    run: Run,
-    columns: Sequence[str],
-    keys: list[str],
-    time: str,
-    known: str,
-) -> list[pl.LazyFrame]:
+    states: pl.DataFrame, rows: pl.LazyFrame, run: Run, view: FeatureView, columns: Sequence[str]
+) -> list[pl.DataFrame]:
     """Run the function over what was known in each state: one run for the first state of every entity, and so on."""
-    late = rows.join(states.lazy().select(keys).unique(), on=keys, how="semi", maintain_order="left").collect().lazy()
+    keys, time, known = list(view.keys), view.time, str(view.table.known)
+    if states.is_empty():
+        return []
+    work, most = states.select(pl.col(_ROWS).sum(), pl.col(_NUMBER).max() + 1).row(0)
+    if work > _MOST_ROWS or most > _MOST_STATES:
+        raise TooManyLateRowsError(view.name, most, work)
+    late = rows_of(states.select(keys), rows)
     found = []
     for (_,), state in states.group_by(_NUMBER, maintain_order=True):
         then = run(_known_then(late, state, keys, time, known))
@@ -168,10 +175,11 @@ def _again(
             then.lazy()
             .join(state.lazy(), on=keys, how="inner", maintain_order="left")
             .filter((pl.col(time) <= pl.col(_NEWEST)) & (own <= pl.col(_AT)))
-            .sort(time, own, maintain_order=True)
+            .sort(own, maintain_order=True)
+            .sort(time, maintain_order=True)
             .unique(keys, keep="last", maintain_order=True)
         )
-        found.append(newest.with_columns(pl.col(_AT).alias(KNOWN)).select(columns).collect().lazy())
+        found.append(newest.with_columns(pl.col(_AT).alias(KNOWN)).select(columns).collect())
     return found
 
 

@@ -150,7 +150,7 @@ class Materialiser:
 
     def _put_columns(self, key: str, view: FeatureView, version: str, history: ViewHistory) -> None:
         """Let readers know the columns before the first row has them."""
-        keys = Schema.of(history.frame.select(view.keys))
+        keys = Schema.of(history.order.select(view.keys))
         with self._db.read() as tx:
             known = store.find_layout(tx, key)
         if known is None or known.columns != history.columns or known.keys != keys:

@@ -6,81 +6,93 @@ from datetime import timedelta
 import polars as pl
 
 USABLE = "__usable_from"
-"""The column of an arranged frame that says from when on a row counts: the later of its time and when it was known."""
+"""The column that says from when on a row counts: the later of its time and when it was known."""
+ROW = "__row"
+"""The column that says which row of a frame is meant, by its number."""
+BEFORE = "__before"
+"""The newest time of those rows of an entity that were usable before."""
 _ORDER = "__order"
 _EVENT_TIME = "__event_time"
 
 
-def arrange(rows: pl.LazyFrame, *, by: Sequence[str], time: str, known: str | None = None) -> pl.LazyFrame:
-    """Bring feature rows into the form that `join_arranged` takes; worth keeping when it is joined often.
+def mark_order(rows: pl.LazyFrame, *, by: Sequence[str], time: str, known: str | None = None) -> pl.LazyFrame:
+    """Return rows in the order in which they become usable, each beside the newest time `BEFORE` it.
 
-    Only rows that are ever the newest usable one of their entity stay. Of rows of an entity with one time the last
-    known wins, of those the last in the frame. Rows without a time, or with ``known`` but no value in it, are never
-    usable.
+    Of rows with one time the last known comes last, of those the last in the frame. Rows without a time, or with
+    ``known`` but no value in it, are never usable and left out.
 
     Returns:
-        The rows' columns and `USABLE`, sorted by `USABLE`; of an entity's rows with the same one the last counts. In
-        that order an entity's times never fall, so the newest usable row is also the one that became usable last.
+        ``by``, ``time``, `USABLE`, `ROW` and, with ``known``, `BEFORE`.
     """
+    numbered = rows.select(*by, time, *([known] if known and known != time else [])).with_row_index(ROW)
     if known is None:
-        return (
-            rows.filter(pl.col(time).is_not_null())
-            .sort(time, maintain_order=True)
-            .with_columns(pl.col(time).alias(USABLE))
-        )
-    return (
-        rows.filter(pl.all_horizontal(pl.col(time, known).is_not_null()))
-        .with_columns(pl.max_horizontal(time, known).alias(USABLE))
-        .sort(USABLE, time, known, maintain_order=True)
-        .filter(pl.col(time) == pl.col(time).cum_max().over(list(by)))
+        ordered = numbered.filter(pl.col(time).is_not_null()).sort(time, maintain_order=True)
+        return ordered.select(*by, time, pl.col(time).alias(USABLE), ROW)
+    usable = numbered.filter(pl.all_horizontal(pl.col(time, known).is_not_null())).with_columns(
+        pl.max_horizontal(time, known).alias(USABLE)
     )
+    for name in (known, time, USABLE):  # three stable sorts by one column are much faster than one by three
+        usable = usable.sort(name, maintain_order=True)
+    before = pl.col(time).cum_max().shift().over(list(by))
+    return usable.select(*by, time, USABLE, ROW, before.alias(BEFORE))
 
 
-def join_arranged(
+def leave_newest(marked: pl.LazyFrame, *, time: str) -> pl.LazyFrame:
+    """Leave those rows of `mark_order` that are ever the newest usable one of their entity, without `BEFORE`.
+
+    In their order an entity's times never fall, so its newest usable row is also the one that became usable last.
+    """
+    if BEFORE not in marked.collect_schema().names():
+        return marked
+    return marked.filter(pl.col(BEFORE).is_null() | (pl.col(time) >= pl.col(BEFORE))).drop(BEFORE)
+
+
+def find_rows(
     spine: pl.LazyFrame,
-    arranged: pl.LazyFrame,
+    order: pl.LazyFrame,
     *,
     by: Sequence[str],
     time: str,
     feature_time: str,
-    columns: Sequence[str],
     ttl: timedelta | None = None,
-    event_time: str | None = None,
-) -> pl.LazyFrame:
-    """Give each spine row the newest feature row of its entity that was usable at its time.
+) -> pl.DataFrame:
+    """Find for each spine row the newest feature row of its entity that was usable at its time.
 
     Args:
-        spine: The rows to complete; every one is kept, in its order.
-        arranged: Feature rows as `arrange` returns them.
+        spine: Keys and times; a row without a time or a key finds nothing.
+        order: What `leave_newest` returns.
         by: The entity's keys, named alike in both frames.
-        time: The spine's time column; a row without a time or a key gets nulls.
+        time: The spine's time column.
         feature_time: The feature rows' time column.
-        columns: Which feature columns to add; the spine has none of these names.
         ttl: A feature row counts until this long after its time, inclusive; for ever by default.
-        event_time: Also add the time of the feature row used, under this name.
+
+    Returns:
+        One row per spine row, in its order: `ROW`, and the feature row's time; null where there is none.
     """
-    keys = list(by)
     # A backward asof join takes the last of the rows that are equal in the time and not later than asked for.
-    features = arranged.select(
-        *keys, USABLE, pl.col(feature_time).alias(_EVENT_TIME), *(pl.col(name) for name in columns)
-    )
     joined = (
-        spine.with_row_index(_ORDER)
+        spine.select(*dict.fromkeys((*by, time)))
+        .with_row_index(_ORDER)
         .sort(time, maintain_order=True)
-        .join_asof(features, left_on=time, right_on=USABLE, by=keys, strategy="backward", check_sortedness=False)
+        .join_asof(
+            order.select(*by, USABLE, ROW, pl.col(feature_time).alias(_EVENT_TIME)),
+            left_on=time,
+            right_on=USABLE,
+            by=list(by),
+            strategy="backward",
+            check_sortedness=False,
+        )
         .sort(_ORDER)
     )
     if ttl is not None:
         is_fresh = pl.col(time) - pl.col(_EVENT_TIME) <= ttl
-        joined = joined.with_columns(pl.when(is_fresh).then(pl.col(_EVENT_TIME, *columns)))
-    kept = pl.all().exclude(_ORDER, USABLE, _EVENT_TIME, *columns)
-    added = [] if event_time is None else [pl.col(_EVENT_TIME).alias(event_time)]
-    return joined.select(kept, *(pl.col(name) for name in columns), *added)
+        joined = joined.with_columns(pl.when(is_fresh).then(pl.col(ROW, _EVENT_TIME)))
+    return joined.select(ROW, pl.col(_EVENT_TIME).alias(feature_time)).collect()
 
 
 def join_point_in_time(
-    spine: pl.LazyFrame,
-    features: pl.LazyFrame,
+    spine: pl.DataFrame,
+    features: pl.DataFrame,
     *,
     by: Sequence[str],
     time: str,
@@ -89,18 +101,22 @@ def join_point_in_time(
     known: str | None = None,
     ttl: timedelta | None = None,
     event_time: str | None = None,
-) -> pl.LazyFrame:
+) -> pl.DataFrame:
     """Give each spine row at time t the newest feature row with time <= t, known <= t and t - time <= ttl.
 
-    See `arrange` for ties and nulls, and `join_arranged` for the arguments.
+    Ties and nulls are as in `mark_order`; see `find_rows` for the other arguments.
+
+    Args:
+        columns: Which feature columns to add; the spine has none of these names.
+        event_time: Also add the time of the feature row used, under this name.
+
+    Returns:
+        The spine's rows, every one in its order, with the columns added.
     """
-    return join_arranged(
-        spine,
-        arrange(features, by=by, time=feature_time, known=known),
-        by=by,
-        time=time,
-        feature_time=feature_time,
-        columns=columns,
-        ttl=ttl,
-        event_time=event_time,
-    )
+    marked = mark_order(features.lazy(), by=by, time=feature_time, known=known)
+    order = leave_newest(marked, time=feature_time)
+    found = find_rows(spine.lazy(), order, by=by, time=time, feature_time=feature_time, ttl=ttl)
+    added = features.select(pl.col(name).gather(found.get_column(ROW)) for name in columns)
+    if event_time is not None:
+        added = added.with_columns(found.get_column(feature_time).alias(event_time))
+    return spine.hstack(added)

@@ -13,10 +13,11 @@ from flyball.core.clock import Clock
 from flyball.core.hashing import digest_value, shorten
 from flyball.domain.data.code import code_digest
 from flyball.domain.data.rules import encode_rules
+from flyball.domain.data.schemas import Schema
 from flyball.domain.data.service import DataService
 from flyball.domain.data.snapshots import Snapshot
 from flyball.domain.features.assembling import assemble
-from flyball.domain.features.histories import compute_history
+from flyball.domain.features.histories import AT, compute_history
 from flyball.domain.features.leaks import find_table_leaks
 from flyball.domain.features.materialising import Computed, Materialisation, Materialiser
 from flyball.domain.features.online import Completed, OnlineFeatures, OnlineReader, Outcome, view_key
@@ -118,6 +119,38 @@ class FeatureService:
             LooksAheadError: It uses later rows.
         """
         return self._compute(view).history.until(as_of or self._clock.now()).lazy()
+
+    def columns(self, view: FeatureView) -> Schema:
+        """Return a view's features; see `join` for what is raised."""
+        return self._compute(view).history.columns
+
+    def join(
+        self,
+        view: FeatureView,
+        rows: pl.DataFrame,
+        *,
+        time: str,
+        ttl: timedelta | None = None,
+        as_of: datetime | None = None,
+    ) -> pl.DataFrame:
+        """Return a view's features for each row as they were known at its time.
+
+        Args:
+            view: The view.
+            rows: They have the view's keys and ``time``; what else they have does not matter.
+            time: The column of instants at which the features are asked for.
+            ttl: A feature row counts until this long after its time, inclusive; for ever by default.
+            as_of: Nothing that became known later is used; by default all that is known.
+
+        Returns:
+            The features, one row per row, in their order; nulls where there is nothing.
+
+        Raises:
+            FeatureFunctionError: The view's function fails or returns something unfit.
+            LooksAheadError: It uses later rows.
+        """
+        spine = rows.select(*view.keys, pl.col(time).alias(AT))
+        return self._compute(view).history.join(spine, time=AT, as_of=as_of or self._clock.now(), ttl=ttl)
 
     def materialise(
         self, view: FeatureView, as_of: datetime | None = None, *, actor: str = "system", cause: int | None = None
