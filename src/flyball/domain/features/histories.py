@@ -9,7 +9,7 @@ from flyball.core.durations import format_instant, to_us
 from flyball.core.errors import InvalidInputError
 from flyball.domain.data.schemas import Schema
 from flyball.domain.features.comparing import PRESENT, differing
-from flyball.domain.features.lateness import OWN_KNOWN, order_by_known, rows_of
+from flyball.domain.features.lateness import OWN_KNOWN, arrival_of, order_by_known, rows_of
 from flyball.domain.features.point_in_time import ROW, USABLE, find_rows, leave_newest, mark_order
 from flyball.domain.features.views import FeatureView
 
@@ -121,29 +121,33 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
     result = _run(view, rows)
     columns = Schema.of(result.select(_features(view, result)))
     names = columns.names
+    arrival = arrival_of(view, rows) if known else None
     some = rows
     if result.height > _CHECKED:
-        some = rows_of(result.select(view.keys).slice(result.height // 2, _SAMPLED), rows)
+        entities = [result.select(view.keys).slice(result.height // 2, _SAMPLED)]
+        if arrival is not None:
+            entities.append(arrival.gaps.cast(entities[0].schema))
+        some = rows_of(pl.concat(entities), rows)
     check_looks_ahead(view, some)
-    if known:
+    if arrival is not None:
 
         def run(rows: pl.LazyFrame) -> pl.DataFrame:
             then = _run(view, rows)
-            then = then.rename({known: OWN_KNOWN}) if known in then.columns else then
+            then = then.rename({str(known): OWN_KNOWN}) if known in then.columns else then
             # A column may depend on the data, such as one of a pivot, or be of no type where all of it is null.
             return then.with_columns(
                 (pl.col(name) if name in then.columns else pl.lit(None)).cast(result.schema[name]).alias(name)
                 for name in names
             )
 
-        own = result.rename({known: OWN_KNOWN}) if known in result.columns else result
-        result, marked = order_by_known(view, own, rows, run, names)
+        own = result.rename({str(known): OWN_KNOWN}) if known in result.columns else result
+        result, marked = order_by_known(view, own, arrival, run, rows=rows, some=some, features=names)
     else:
-        marked = mark_order(result.lazy(), by=view.keys, time=view.time)
+        marked = mark_order(result, by=view.keys, time=view.time)
     has_keys = pl.all_horizontal(pl.col(view.keys).is_not_null())
     order = leave_newest(marked, time=view.time).filter(has_keys)
     order = order.cast(Schema.of(result.select(view.keys)).to_polars())
-    return ViewHistory(result.select(names).cast(columns.to_polars()), order.collect(), view.keys, view.time, columns)
+    return ViewHistory(result.select(names).cast(columns.to_polars()), order, view.keys, view.time, columns)
 
 
 def check_looks_ahead(view: FeatureView, rows: pl.LazyFrame) -> None:

@@ -1,6 +1,7 @@
 """From when on each value of a view was known, exactly, where rows become known after newer ones."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import polars as pl
 
@@ -35,9 +36,39 @@ class TooManyLateRowsError(InvalidInputError):
         )
 
 
+class Arrival(NamedTuple):
+    """How the rows of a table became known.
+
+    Attributes:
+        rows: Keys, time and known of all rows, in the order in which the function gets them.
+        marked: The same as `mark_order` returns it.
+        gaps: Keys of some entities that had rows known before older ones.
+    """
+
+    rows: pl.DataFrame
+    marked: pl.DataFrame
+    gaps: pl.DataFrame
+
+
+def arrival_of(view: FeatureView, rows: pl.LazyFrame) -> Arrival:
+    """Look at how rows became known."""
+    keys, time, known = list(view.keys), view.time, str(view.table.known)
+    source = rows.select(*keys, time, known).collect()
+    marked = mark_order(source, by=keys, time=time, known=known)
+    gaps = marked.lazy().filter(pl.col(time) <= pl.col(BEFORE)).select(keys).head(_SAMPLED).collect()
+    return Arrival(source, marked, gaps)
+
+
 def order_by_known(
-    view: FeatureView, result: pl.DataFrame, rows: pl.LazyFrame, run: Run, features: Sequence[str]
-) -> tuple[pl.DataFrame, pl.LazyFrame]:
+    view: FeatureView,
+    result: pl.DataFrame,
+    arrival: Arrival,
+    run: Run,
+    *,
+    rows: pl.LazyFrame,
+    some: pl.LazyFrame,
+    features: Sequence[str],
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Say of each row of a view's history from when on it was known.
 
     At an instant t the view says of an entity what its function makes of that entity's rows that were known at t.
@@ -49,8 +80,10 @@ def order_by_known(
         view: The view, of a table with ``known``; where its ``late`` is ``wait``, each row waits until all older rows
             of its entity are known, and nothing is run again.
         result: What the function returned for all rows; its own column of when they were known is `OWN_KNOWN`.
-        rows: All rows of the table, sorted by time; none without times.
+        arrival: What `arrival_of` says.
         run: Runs the function.
+        rows: All rows of the table, sorted by time; none without times.
+        some: Those of some entities, among them the ones in ``arrival.gaps``.
         features: The feature columns.
 
     Returns:
@@ -59,23 +92,20 @@ def order_by_known(
     Raises:
         TooManyLateRowsError: It would take too long.
     """
-    keys, time, known = list(view.keys), view.time, view.table.known
-    assert known is not None
-    source = rows.select(*keys, time, known).collect()
-    marked = mark_order(source.lazy(), by=keys, time=time, known=known).collect()
-    gaps = marked.lazy().filter(pl.col(time) <= pl.col(BEFORE)).select(keys).head(_SAMPLED).collect()
+    keys, time, known = list(view.keys), view.time, str(view.table.known)
+    source, marked, gaps = arrival
     own = _own(result, source, keys, time, known)
-    if own is not None and (gaps.is_empty() or (view.late == "exact" and _holds(own, gaps, rows, run, view))):
+    if own is not None and (gaps.is_empty() or (view.late == "exact" and _holds(own, gaps, some, run, view))):
         if own.get_column(_OWN).equals(source.get_column(known)):
-            return result, marked.lazy()
-        return result, mark_order(own.lazy(), by=keys, time=time, known=_OWN)
+            return result, marked
+        return result, mark_order(own, by=keys, time=time, known=_OWN)
     depends = bool(gaps.height) and _depends_on_others(result, rows, run, keys, time, features)
     source = source.select(*keys, time, pl.max_horizontal(time, known).alias(USABLE))
     found = [_waiting(result, source, [] if depends else keys, time).select(*keys, time, KNOWN, *features).collect()]
     if gaps.height and view.late == "exact" and not depends:
         found += _again(_states_with_gaps(source, keys, time), rows, run, view, found[0].columns)
     said = pl.concat(found)
-    return said, mark_order(said.lazy(), by=keys, time=time, known=KNOWN)
+    return said, mark_order(said, by=keys, time=time, known=KNOWN)
 
 
 def rows_of(entities: pl.DataFrame, rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -118,10 +148,10 @@ def _own(result: pl.DataFrame, source: pl.DataFrame, keys: list[str], time: str,
     return None
 
 
-def _holds(own: pl.DataFrame, gaps: pl.DataFrame, rows: pl.LazyFrame, run: Run, view: FeatureView) -> bool:
+def _holds(own: pl.DataFrame, gaps: pl.DataFrame, some: pl.LazyFrame, run: Run, view: FeatureView) -> bool:
     """Tell whether rows come out the same when older ones are still to come, in one state of each of some entities."""
     keys, time, known = list(view.keys), view.time, str(view.table.known)
-    some = rows_of(gaps, rows)
+    some = some.join(gaps.unique().lazy(), on=keys, how="semi", maintain_order="left")
     source = some.select(*keys, time, pl.max_horizontal(time, known).alias(USABLE)).collect()
     states = _states_with_gaps(source, keys, time)
     tried = states.filter(pl.col(_NUMBER) == pl.col(_NUMBER).max().over(keys) // 2)

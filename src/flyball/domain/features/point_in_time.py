@@ -15,7 +15,7 @@ _ORDER = "__order"
 _EVENT_TIME = "__event_time"
 
 
-def mark_order(rows: pl.LazyFrame, *, by: Sequence[str], time: str, known: str | None = None) -> pl.LazyFrame:
+def mark_order(rows: pl.DataFrame, *, by: Sequence[str], time: str, known: str | None = None) -> pl.DataFrame:
     """Return rows in the order in which they become usable, each beside the newest time `BEFORE` it.
 
     Of rows with one time the last known comes last, of those the last in the frame. Rows without a time, or with
@@ -25,24 +25,25 @@ def mark_order(rows: pl.LazyFrame, *, by: Sequence[str], time: str, known: str |
         ``by``, ``time``, `USABLE`, `ROW` and, with ``known``, `BEFORE`.
     """
     numbered = rows.select(*by, time, *([known] if known and known != time else [])).with_row_index(ROW)
+    numbered = numbered.filter(pl.all_horizontal(pl.col(time, known or time).is_not_null()))
+    usable = numbered.with_columns((pl.max_horizontal(time, known) if known else pl.col(time)).alias(USABLE))
+    # Stable sorts by one column are much faster than one by three, and most tables need but the last of them.
+    if known is not None and usable.select((pl.col(known) < pl.col(time)).any()).item():
+        usable = usable.sort(known, maintain_order=True)
+    if not usable.get_column(time).is_sorted():
+        usable = usable.sort(time, maintain_order=True)
     if known is None:
-        ordered = numbered.filter(pl.col(time).is_not_null()).sort(time, maintain_order=True)
-        return ordered.select(*by, time, pl.col(time).alias(USABLE), ROW)
-    usable = numbered.filter(pl.all_horizontal(pl.col(time, known).is_not_null())).with_columns(
-        pl.max_horizontal(time, known).alias(USABLE)
-    )
-    for name in (known, time, USABLE):  # three stable sorts by one column are much faster than one by three
-        usable = usable.sort(name, maintain_order=True)
+        return usable.select(*by, time, USABLE, ROW)
     before = pl.col(time).cum_max().shift().over(list(by))
-    return usable.select(*by, time, USABLE, ROW, before.alias(BEFORE))
+    return usable.sort(USABLE, maintain_order=True).select(*by, time, USABLE, ROW, before.alias(BEFORE))
 
 
-def leave_newest(marked: pl.LazyFrame, *, time: str) -> pl.LazyFrame:
+def leave_newest(marked: pl.DataFrame, *, time: str) -> pl.DataFrame:
     """Leave those rows of `mark_order` that are ever the newest usable one of their entity, without `BEFORE`.
 
     In their order an entity's times never fall, so its newest usable row is also the one that became usable last.
     """
-    if BEFORE not in marked.collect_schema().names():
+    if BEFORE not in marked.columns:
         return marked
     return marked.filter(pl.col(BEFORE).is_null() | (pl.col(time) >= pl.col(BEFORE))).drop(BEFORE)
 
@@ -113,9 +114,9 @@ def join_point_in_time(
     Returns:
         The spine's rows, every one in its order, with the columns added.
     """
-    marked = mark_order(features.lazy(), by=by, time=feature_time, known=known)
+    marked = mark_order(features, by=by, time=feature_time, known=known)
     order = leave_newest(marked, time=feature_time)
-    found = find_rows(spine.lazy(), order, by=by, time=time, feature_time=feature_time, ttl=ttl)
+    found = find_rows(spine.lazy(), order.lazy(), by=by, time=time, feature_time=feature_time, ttl=ttl)
     added = features.select(pl.col(name).gather(found.get_column(ROW)) for name in columns)
     if event_time is not None:
         added = added.with_columns(found.get_column(feature_time).alias(event_time))
