@@ -18,6 +18,7 @@ AT = "__at"
 _TIME = pl.Datetime("us", "UTC")
 # A function that looks ahead does so in a part of the entities too, so that of a large table not all is run again.
 _CHECKED, _SAMPLED = 200_000, 2_000  # rows
+_VALUES_IN_MEMORY = 60_000_000  # about half a gigabyte
 
 
 class FeatureFunctionError(InvalidInputError):
@@ -90,8 +91,8 @@ class ViewHistory:
         Returns:
             The features, one row per spine row, in its order; nulls where there is none.
         """
-        order = self.order.lazy().head(self.count(as_of))
-        found = find_rows(spine.lazy(), order, by=self.keys, time=time, feature_time=self.time, ttl=ttl)
+        order = self.order.head(self.count(as_of))
+        found = find_rows(spine, order, by=self.keys, time=time, feature_time=self.time, ttl=ttl)
         return self.rows.select(pl.all().gather(found.get_column(ROW)))
 
     def _with_features(self, order: pl.DataFrame) -> pl.DataFrame:
@@ -116,8 +117,7 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
     """
     known = view.table.known
     rows = rows.filter(pl.all_horizontal(pl.col([view.time, *([known] if known else [])]).is_not_null()))
-    if rows.select((pl.col(view.time).diff() < pl.duration()).any()).collect().item():
-        rows = rows.sort(view.time, maintain_order=True)
+    rows = _oldest_first(rows, view.time)
     result = _run(view, rows)
     columns = Schema.of(result.select(_features(view, result)))
     names = columns.names
@@ -148,6 +148,17 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
     order = leave_newest(marked, time=view.time).filter(has_keys)
     order = order.cast(Schema.of(result.select(view.keys)).to_polars())
     return ViewHistory(result.select(names).cast(columns.to_polars()), order, view.keys, view.time, columns)
+
+
+def _oldest_first(rows: pl.LazyFrame, time: str) -> pl.LazyFrame:
+    """Return rows in the order of their times; read into memory where that is cheap, as they are used several times."""
+    height = rows.select(pl.len()).collect().item()
+    if height * rows.collect_schema().len() < _VALUES_IN_MEMORY:
+        rows = rows.collect().lazy()
+    if rows.select((pl.col(time).diff() < pl.duration()).any()).collect().item():
+        rows = rows.sort(time, maintain_order=True)
+        return rows.collect().lazy() if height * rows.collect_schema().len() < _VALUES_IN_MEMORY else rows
+    return rows
 
 
 def check_looks_ahead(view: FeatureView, rows: pl.LazyFrame) -> None:

@@ -55,7 +55,11 @@ def arrival_of(view: FeatureView, rows: pl.LazyFrame) -> Arrival:
     keys, time, known = list(view.keys), view.time, str(view.table.known)
     source = rows.select(*keys, time, known).collect()
     marked = mark_order(source, by=keys, time=time, known=known)
-    gaps = marked.lazy().filter(pl.col(time) <= pl.col(BEFORE)).select(keys).head(_SAMPLED).collect()
+    gaps = marked.lazy().filter(pl.col(time) < pl.col(BEFORE)).select(keys).head(_SAMPLED).collect()
+    if gaps.is_empty():  # rows of one time may still have become known one after the other
+        twice = marked.lazy().filter(pl.col(time) == pl.col(BEFORE)).select(keys).unique()
+        suspects = marked.lazy().join(twice, on=keys, how="semi", maintain_order="left").collect()
+        gaps = _states_with_gaps(suspects, keys, time).select(keys).head(_SAMPLED)
     return Arrival(source, marked, gaps)
 
 

@@ -49,8 +49,8 @@ def leave_newest(marked: pl.DataFrame, *, time: str) -> pl.DataFrame:
 
 
 def find_rows(
-    spine: pl.LazyFrame,
-    order: pl.LazyFrame,
+    spine: pl.DataFrame,
+    order: pl.DataFrame,
     *,
     by: Sequence[str],
     time: str,
@@ -70,21 +70,21 @@ def find_rows(
     Returns:
         One row per spine row, in its order: `ROW`, and the feature row's time; null where there is none.
     """
+    asked = spine.select(*dict.fromkeys((*by, time)))
+    is_sorted = asked.get_column(time).is_sorted()
+    if not is_sorted:
+        asked = asked.with_row_index(_ORDER).sort(time, maintain_order=True)
     # A backward asof join takes the last of the rows that are equal in the time and not later than asked for.
-    joined = (
-        spine.select(*dict.fromkeys((*by, time)))
-        .with_row_index(_ORDER)
-        .sort(time, maintain_order=True)
-        .join_asof(
-            order.select(*by, USABLE, ROW, pl.col(feature_time).alias(_EVENT_TIME)),
-            left_on=time,
-            right_on=USABLE,
-            by=list(by),
-            strategy="backward",
-            check_sortedness=False,
-        )
-        .sort(_ORDER)
+    joined = asked.lazy().join_asof(
+        order.lazy().select(*by, USABLE, ROW, pl.col(feature_time).alias(_EVENT_TIME)),
+        left_on=time,
+        right_on=USABLE,
+        by=list(by),
+        strategy="backward",
+        check_sortedness=False,
     )
+    if not is_sorted:
+        joined = joined.sort(_ORDER)
     if ttl is not None:
         is_fresh = pl.col(time) - pl.col(_EVENT_TIME) <= ttl
         joined = joined.with_columns(pl.when(is_fresh).then(pl.col(ROW, _EVENT_TIME)))
@@ -116,7 +116,7 @@ def join_point_in_time(
     """
     marked = mark_order(features, by=by, time=feature_time, known=known)
     order = leave_newest(marked, time=feature_time)
-    found = find_rows(spine.lazy(), order.lazy(), by=by, time=time, feature_time=feature_time, ttl=ttl)
+    found = find_rows(spine, order, by=by, time=time, feature_time=feature_time, ttl=ttl)
     added = features.select(pl.col(name).gather(found.get_column(ROW)) for name in columns)
     if event_time is not None:
         added = added.with_columns(found.get_column(feature_time).alias(event_time))
