@@ -237,7 +237,8 @@ def _serve_flyball(root: Path, port: int) -> None:
     )
     plane = DataPlane(fleet, registry, predictions.log, clock)
     versions = VersionsOnDemand(fleet, registry, registry)
-    serve(InferenceApp(plane, predictions.log, versions, grpc_address=f"127.0.0.1:{port + 1}"), "127.0.0.1", port)
+    app = InferenceApp(plane, predictions.log, versions, grpc_address=f"127.0.0.1:{port + 1}")
+    serve(app, "127.0.0.1", port, app.short_way)
 
 
 class _OneVersion:
@@ -268,6 +269,7 @@ class _OneVersion:
             signature=signature,
             request=RequestSchema(signature.features),
             check_row=compile_row(rules, _NAMES),
+            rules=tuple(rules),
         )
 
 

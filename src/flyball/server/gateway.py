@@ -41,7 +41,7 @@ def main(project: str, home: str, host: str, port: str) -> None:
         loads=workspace.loader,
     )
     feast = FeastApp(workspace, max_body_bytes=workspace.settings.max_body_bytes)
-    serve(mount(feast, serves_feast, app), host, int(port) + 1)
+    serve(mount(feast, serves_feast, app), host, int(port) + 1, app.short_way)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def main(root: str, port: str, flag: str = "") -> None:
         grpc_address=grpc_address,
         telemetry=telemetry,
     )
-    serve(app, "127.0.0.1", int(port))
+    serve(app, "127.0.0.1", int(port), app.short_way)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ the long way (`scoring.py`), which says what is wrong. Both give the same answer
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -32,6 +33,7 @@ _KINDS: dict[str, frozenset[type]] = {
 }
 _GREATEST = float(np.finfo(np.float64).max)
 _LARGEST_EXACT = 2.0**53
+_MOST_KINDS = 1_000
 
 
 class Block(msgspec.Struct):
@@ -88,6 +90,9 @@ class DirectVersion:
         self.is_matrix = all(field.dtype != "bool" for field in self.numbers) and all(
             field.name == loaded.time for field in self._others
         )
+        # Rows come in few forms: what was found right of one form holds for the next.
+        self._pickers: dict[tuple[str, ...], tuple[Callable[[Any], tuple[Any, ...]], list[Field]]] = {}
+        self._kinds: set[tuple[type, ...]] = set()
         self._tests: list[tuple[str, Test]] = []
         for rule in rules:
             self._add(rule)
@@ -144,6 +149,54 @@ class DirectVersion:
             return None
         flat = numbers[0] if len(numbers) == 1 else [value for row in zip(*numbers, strict=True) for value in row]
         return Block(flat, height, others)
+
+    def read_rows(self, rows: Sequence[Any]) -> Block | None:
+        """Return rows of field names and JSON values; None where one may be wrong, or they are not alike."""
+        first = rows[0]
+        if not isinstance(first, dict):
+            return None
+        known = self._pickers.get(tuple(first))
+        if known is None:
+            known = self._learn(first)
+            if known is None:
+                return None
+        pick, others = known
+        numbers: list[Any] = []
+        for row in rows:
+            if type(row) is not dict or len(row) != len(first):
+                return None
+            try:
+                values = pick(row)
+            except KeyError:
+                return None
+            if tuple(map(type, values)) not in self._kinds and not self._takes_kinds(values):
+                return None
+            numbers += values
+        found: dict[str, Sequence[Any]] = {field.name: [row.get(field.name) for row in rows] for field in others}
+        if not all(self._takes(field, found[field.name]) for field in others):
+            return None
+        return Block(numbers, len(rows), found)
+
+    def _learn(self, row: Mapping[str, Any]) -> tuple[Callable[[Any], tuple[Any, ...]], list[Field]] | None:
+        """Return how rows with these fields are read; None where a field is missing or unknown."""
+        names = [field.name for field in self.numbers]
+        others = [field for field in self._others if field.name in row]
+        missing = [field for field in self._others if field.name not in row and field.name != self.loaded.time]
+        if missing or len(row) != len(names) + len(others) or any(name not in row for name in names):
+            return None
+        if len(self._pickers) >= _MOST_KINDS:
+            self._pickers.clear()
+        getter = itemgetter(*names)
+        pick: Any = getter if len(names) > 1 else lambda row: (getter(row),)
+        self._pickers[tuple(row)] = pick, others
+        return pick, others
+
+    def _takes_kinds(self, values: Sequence[Any]) -> bool:
+        if not all(type(value) in _KINDS[field.dtype] for value, field in zip(values, self.numbers, strict=True)):
+            return False
+        if len(self._kinds) < _MOST_KINDS:
+            self._kinds.add(tuple(map(type, values)))
+        return True
 
     def _takes(self, field: Field, values: Sequence[Any]) -> bool:
         if field.dtype == "string":

@@ -70,6 +70,12 @@ class DirectAnswer(msgspec.Struct):
             return self.predictions
         return [classes[int(number)] if classes else int(number) for number in self.predictions]
 
+    @property
+    def labels(self) -> list[str]:
+        """The classes' names in the order of the scores."""
+        width = len(self.scores[0]) if self.scores else 0
+        return [str(label) for label in self.loaded.signature.classes or range(width)]
+
     def features(self, row: int) -> dict[str, FeatureUse]:
         """Return what was used of each feature view for a row."""
         return {

@@ -6,22 +6,20 @@ No framework stands between the server and the data plane: that is most of a req
 import asyncio
 import gc
 import logging
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from flyball.core.clock import monotonic_s
-from flyball.core.errors import FlyballError, InvalidInputError
+from flyball.core.errors import FlyballError
 from flyball.domain.predictions.log import PredictionLog
-from flyball.domain.serving.answers import Answer, Problem, RequestRefusedError
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.fleet import NothingLiveError
 from flyball.domain.serving.loads import ObservedLoader
 from flyball.domain.serving.on_demand import VersionsOnDemand
-from flyball.domain.serving.scoring import ModelFailedError
 from flyball.server.inference import metrics as metrics_format
 from flyball.server.inference.asking import Asker
 from flyball.server.inference.exchange import Exchange
@@ -31,22 +29,22 @@ from flyball.server.inference.messages import (
     DisconnectedError,
     Receive,
     Reply,
+    Request,
     Scope,
     Send,
-    allow_header,
     read_body,
 )
 from flyball.server.inference.metrics import GatewayMetrics
+from flyball.server.inference.named_fields import NamedFields
+from flyball.server.inference.paths import refuse_as_problem
 from flyball.server.inference.protocols import Protocols
+from flyball.server.inference.short_way import ShortWay
 from flyball.server.inference.telemetry import Telemetry
 from flyball.server.problems import (
     MEDIA_TYPE,
-    BodyTooLargeError,
-    BodyUnreadableError,
     MediaTypeError,
     MethodNotAllowedError,
     PathUnknownError,
-    make_problem,
     make_unexpected_problem,
 )
 
@@ -97,9 +95,13 @@ class InferenceApp:
         # One thread of its own: loading a version must not wait behind anything, nor hold up a request.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fleet")
         asker = Asker(plane, self._metrics, versions)
+        self._own = NamedFields(plane, self._metrics)
         self._protocols = Protocols(
             asker, self._thread, self._telemetry, max_body_bytes=max_body_bytes, grpc_address=grpc_address
         )
+        self.short_way = ShortWay(plane, self._telemetry, self.answer_read)
+        self.short_way.add(b"/predict/", b"", self._own)
+        self.short_way.add(b"/v2/models/", b"/infer", self._protocols.rest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -166,7 +168,7 @@ class InferenceApp:
             self._telemetry.finish(exchange, scope["method"], scope["path"], _CLIENT_LEFT)
             return
         except FlyballError as error:
-            reply = _refuse(error)
+            reply = refuse_as_problem(error)
         except Exception:  # noqa: BLE001 - the request's edge: one bad request must not end the process
             _log.exception("%s %s failed", scope["method"], scope["path"])
             reply = Reply(500, _encode(make_unexpected_problem()), MEDIA_TYPE)
@@ -176,6 +178,19 @@ class InferenceApp:
         self._telemetry.finish(exchange, scope["method"], scope["path"], str(reply.status))
         exchange.run_deferred()
 
+    def answer_read(self, request: Request, exchange: Exchange) -> Reply:
+        """Answer a request of the short way's addresses that was read to its end; errors are told in the reply."""
+        if not request.path.startswith(_PREDICT):
+            return self._protocols.answer_read(request, exchange)
+        exchange.protocol = self._own.name
+        try:
+            return self._own.answer(request.path[len(_PREDICT) :], request.body, exchange)
+        except FlyballError as error:
+            return refuse_as_problem(error)
+        except Exception:  # noqa: BLE001 - the request's edge: one bad request must not end the process
+            _log.exception("%s %s failed", request.method, request.path)
+            return Reply(500, _encode(make_unexpected_problem()), MEDIA_TYPE)
+
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
         path, method = scope["path"], scope["method"]
         if path.startswith(_PREDICT) and len(path) > len(_PREDICT):
@@ -183,10 +198,10 @@ class InferenceApp:
             exchange.protocol = "flyball"
             body = await self._read_body(scope, receive, exchange)
             if not asks_to_explain(scope["query_string"]):
-                return self._predict(path[len(_PREDICT) :], body, exchange)
+                return self._own.answer(path[len(_PREDICT) :], body, exchange)
             # Explaining takes as long as many predictions: nobody shall wait behind it.
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(None, self._predict, path[len(_PREDICT) :], body, exchange, True)
+            explain = partial(self._own.answer, path[len(_PREDICT) :], body, exchange, explain=True)
+            return await asyncio.get_running_loop().run_in_executor(None, explain)
         protocol = self._protocols.find(path)
         if protocol is not None:
             return await self._protocols.answer(protocol, scope, receive, exchange)
@@ -208,24 +223,6 @@ class InferenceApp:
         exchange.mark("read")
         return body
 
-    def _predict(self, endpoint: str, body: bytes, exchange: Exchange, explain: bool = False) -> Reply:
-        request, is_batch = _read_rows(body)
-        if endpoint in self._plane.fleet.lines:
-            exchange.endpoint = endpoint
-        exchange.mark("decode")
-        try:
-            answers = self._plane.predict(endpoint, request, defer=exchange.defer, mark=exchange.mark, explain=explain)
-        except RecursionError as error:
-            raise BodyUnreadableError("it is nested too deeply") from error
-        exchange.rows = len(answers)
-        exchange.version, exchange.prediction_id = answers[0].model_version, answers[0].prediction_id
-        if explain:
-            # Explained in another thread than the counters'.
-            exchange.defer(lambda: self._metrics.count_rows(answers))
-        else:
-            self._metrics.count_rows(answers)
-        return _reply_batch(endpoint, answers) if is_batch else _reply_one(answers[0])
-
     def _tell_health(self) -> Reply:
         endpoints: dict[str, Any] = {}
         is_ready = self._is_ready
@@ -242,65 +239,9 @@ class InferenceApp:
         return Reply(200 if is_ready else 503, _encode({"status": status, "endpoints": endpoints}))
 
 
-def _read_rows(body: bytes) -> tuple[Sequence[Any], bool]:
-    """Return the rows of a body, and whether it holds many: ``{"rows": [...]}``."""
-    try:
-        content = _decode(body)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        reason = (
-            "it is empty" if not body else "it is nested too deeply" if isinstance(error, RecursionError) else error
-        )
-        raise BodyUnreadableError(str(reason)) from error
-    if not isinstance(content, dict):
-        kind = "a list" if isinstance(content, list) else "a single value"
-        raise InvalidInputError(
-            f"the body must be a JSON object of named fields, but it is {kind}",
-            hint='Send one row as {"field": value, ...}, or many as {"rows": [{...}, {...}]}.',
-        )
-    rows = content.get("rows")
-    if len(content) != 1 or not isinstance(rows, list):
-        return [content], False
-    if not 0 < len(rows) <= MAX_ROWS:
-        raise InvalidInputError(f"rows must hold 1 to {MAX_ROWS:,} rows, but it holds {len(rows):,}")
-    return rows, True
-
-
-def _reply_one(answer: Answer) -> Reply:
-    if answer.status == "ok":
-        return Reply(200, _encode(answer))
-    if answer.status == "quarantined":
-        return Reply(202, _encode(answer))
-    error: FlyballError
-    if answer.status == "refused":
-        error = RequestRefusedError(answer.endpoint, answer.errors)
-    else:
-        error = ModelFailedError(answer.model_version, "; ".join(problem.message for problem in answer.errors))
-    return _refuse(error, prediction_id=answer.prediction_id)
-
-
-def _reply_batch(endpoint: str, answers: Sequence[Answer]) -> Reply:
-    """Answer many rows: each has its own status; the response's is the best of them."""
-    statuses = {answer.status for answer in answers}
-    if statuses == {"refused"}:
-        problems = [
-            Problem(field=f"rows[{number}].{found.field}".removesuffix("."), rule=found.rule, message=found.message)
-            for number, answer in enumerate(answers)
-            for found in answer.errors
-        ]
-        return _refuse(RequestRefusedError(endpoint, problems))
-    status = 200 if "ok" in statuses else 202 if "quarantined" in statuses else 502
-    return Reply(status, _encode({"endpoint": endpoint, "predictions": answers}))
-
-
 def _require_method(method: str, path: str, allowed: str) -> None:
     if method != allowed:
         raise MethodNotAllowedError(method, path, allowed)
-
-
-def _refuse(error: FlyballError, **more: Any) -> Reply:
-    problem = make_problem(error, **more)
-    is_last = isinstance(error, BodyTooLargeError | MediaTypeError | MethodNotAllowedError | PathUnknownError)
-    return Reply(problem["status"], _encode(problem), MEDIA_TYPE, is_last, allow_header(error))
 
 
 async def _send(send: Send, reply: Reply) -> None:

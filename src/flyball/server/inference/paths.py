@@ -1,14 +1,18 @@
 """Refusals that the protocols over HTTP share."""
 
+from typing import Any
+
 import msgspec
 
 from flyball.core.errors import FlyballError
-from flyball.server.inference.messages import Reply, Request
+from flyball.server.inference.messages import Reply, Request, allow_header
 from flyball.server.problems import (
+    MEDIA_TYPE,
     BodyTooLargeError,
     MediaTypeError,
     MethodNotAllowedError,
     PathUnknownError,
+    make_problem,
     status_of,
 )
 
@@ -31,6 +35,13 @@ def refuse_plainly(error: FlyballError) -> Reply:
     """Return ``{"error": text}``, as the Open Inference Protocol and KServe tell errors."""
     text = f"{error.message} ({error.hint})" if error.hint else error.message
     return Reply(status_for_clients(error), _encode({"error": text}), is_last=is_unread(error))
+
+
+def refuse_as_problem(error: FlyballError, **more: Any) -> Reply:
+    """Return a problem document of RFC 9457, as our own addresses tell errors."""
+    problem = make_problem(error, **more)
+    is_last = isinstance(error, (*_UNREAD, MethodNotAllowedError, PathUnknownError))
+    return Reply(problem["status"], _encode(problem), MEDIA_TYPE, is_last, allow_header(error))
 
 
 def is_unread(error: FlyballError) -> bool:

@@ -86,9 +86,9 @@ class Protocols:
         self._grpc_address = grpc_address
         self._grpc: GrpcServer | None = None
         self.calls = OpenInference(asker)
-        self._oip = OpenInferenceRest(self.calls)
+        self.rest = OpenInferenceRest(self.calls)
         self._protocols: tuple[Protocol, ...] = (
-            self._oip,
+            self.rest,
             MlflowScoring(asker),
             KserveV1(asker),
             SeldonV1(asker),
@@ -150,9 +150,20 @@ class Protocols:
             _log.exception("%s %s failed", scope["method"], scope["path"])
             return protocol.refuse(UnexpectedError())
 
+    def answer_read(self, request: Request, exchange: Exchange) -> Reply:
+        """Answer a request for inference that was read to its end, and that names no version."""
+        exchange.protocol = self.rest.name
+        try:
+            return compress(self.rest.answer(request, exchange), request)
+        except FlyballError as error:
+            return self.rest.refuse(error)
+        except Exception:  # noqa: BLE001 - the request's edge: one bad request must not end the process
+            _log.exception("%s %s failed", request.method, request.path)
+            return self.rest.refuse(UnexpectedError())
+
     async def _answer(self, protocol: Protocol, request: Request, exchange: Exchange) -> Reply:
         loop = asyncio.get_running_loop()
-        if protocol is not self._oip:
+        if protocol is not self.rest:
             if request.path.endswith(_EXPLAIN):
                 # Explaining takes as long as many predictions: nobody shall wait behind it.
                 return await loop.run_in_executor(None, protocol.answer, request, exchange)

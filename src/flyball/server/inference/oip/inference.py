@@ -7,6 +7,7 @@ import msgspec
 
 from flyball.core.errors import InvalidInputError, UnknownNameError
 from flyball.domain.serving.direct import find_direct
+from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk
 from flyball.domain.serving.fleet import NothingLiveError
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.server.inference.asking import Answered, Asker
@@ -78,16 +79,21 @@ class OpenInference:
             if name not in interface.outputs:
                 raise UnknownOutputError(name, list(interface.outputs))
         answered = self._ask(request, loaded, interface, exchange)
-        names = list(request.outputs or interface.answered)
-        if not answered.number and MODEL_VERSION not in names:
-            # Two versions shared the rows: who answered which is never left open.
-            names.append(MODEL_VERSION)
-        return InferAnswer(
-            model=request.model,
-            version=answered.number,
-            id=request.id or answered.ids[0],
-            outputs=[write_output(interface.outputs[name], answered) for name in names],
-        )
+        return _write(request.model, request.id, list(request.outputs or interface.answered), interface, answered)
+
+    def begin(self, model: str, tensor: Tensor, started_s: float) -> DirectAsk | None:
+        """Return a request of one tensor that can go the short way; None where `infer` must answer it."""
+        direct = self._asker.plane.find_direct(model)
+        block = None if direct is None else read_block(direct, (tensor,))
+        if direct is None or block is None:
+            return None
+        return self._asker.plane.begin_direct(model, direct, block, started_s)
+
+    def finish(self, model: str, identifier: str, answer: DirectAnswer, exchange: Exchange) -> InferAnswer:
+        """Return what a request of `begin` was answered."""
+        interface = self.interface(answer.loaded)
+        answered = self._asker.finish(model, answer, exchange)
+        return _write(model, identifier, list(interface.answered), interface, answered)
 
     def _ask(self, request: InferRequest, loaded: LoadedVersion, interface: Interface, exchange: Exchange) -> Answered:
         direct = find_direct(loaded)
@@ -163,6 +169,19 @@ class OpenInference:
     def _list_loaded(self, model: str) -> list[str]:
         line = self._asker.lines[model]
         return [loaded.ref.rpartition("/")[2] for loaded in (line.live, line.candidate) if loaded is not None]
+
+
+def _write(model: str, identifier: str, names: list[str], interface: Interface, answered: Answered) -> InferAnswer:
+    number = answered.number
+    if not number and MODEL_VERSION not in names:
+        # Two versions shared the rows: who answered which is never left open.
+        names.append(MODEL_VERSION)
+    return InferAnswer(
+        model=model,
+        version=number,
+        id=identifier or answered.ids[0],
+        outputs=[write_output(interface.outputs[name], answered) for name in names],
+    )
 
 
 class UnknownOutputError(InvalidInputError):

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from flyball.core.errors import FlyballError, InvalidInputError
+from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
 from flyball.server.inference.oip.inference import InferAnswer, InferRequest, OpenInference
@@ -61,6 +62,26 @@ class OpenInferenceRest:
     def knows(self, path: str) -> bool:
         """Tell whether an address belongs to this protocol."""
         return path == "/v2" or path.startswith("/v2/")
+
+    def begin(self, endpoint: str, body: bytes, exchange: Exchange) -> tuple[DirectAsk, Any] | None:
+        """See `ShortWay`."""
+        try:
+            content = _decode(body)
+            if content.outputs is not None or content.parameters or len(content.inputs) != 1:
+                return None
+            found = content.inputs[0]
+            if found.parameters:
+                return None
+            tensor = read_text_of_json(found.name, found.datatype, found.shape, bytes(found.data))
+        except (FlyballError, msgspec.DecodeError, ValueError, RecursionError):
+            return None
+        ask = self._calls.begin(endpoint, tensor, exchange.started_s)
+        return None if ask is None else (ask, content.id)
+
+    def finish(self, endpoint: str, answer: DirectAnswer, state: Any, exchange: Exchange) -> bytes:
+        """See `ShortWay`."""
+        found = self._calls.finish(endpoint, state or "", answer, exchange)
+        return _write(found, [False] * len(found.outputs)).body
 
     def refuse(self, error: FlyballError) -> Reply:
         """Return ``{"error": text}``."""

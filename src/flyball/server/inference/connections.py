@@ -1,0 +1,126 @@
+"""Connections over HTTP: uvicorn's, where what is short enough is answered without a task of its own."""
+
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from flyball.server.inference.exchange import Exchange
+from flyball.server.inference.messages import Reply, Request, compress
+from flyball.server.inference.short_way import Route, ShortWay, Waiting
+
+_LONGEST_BYTES = 256_000
+_LONGEST_PLAIN_BYTES = 16_384
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+# What these say is read on the long way only.
+_NOT_SHORT = frozenset(
+    (b"content-encoding", b"transfer-encoding", b"expect", b"upgrade", b"inference-header-content-length")
+)
+_JSON_TYPES = frozenset((b"application/json", b"application/json; charset=utf-8"))
+
+
+class _UnderWay:
+    """Stands where uvicorn keeps its request while one of the short way is under way."""
+
+    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
+
+    def __init__(self) -> None:
+        self.disconnected = False
+        self.keep_alive = True
+        self.response_complete = False
+        self.message_event = self
+
+    def set(self) -> None:
+        """Stand for the event that wakes a task, of which there is none."""
+
+
+class GatewayConnection(HttpToolsProtocol):
+    """One connection. Requests of the short way are collected here and given to `ShortWay`; others go uvicorn's way."""
+
+    _short_way: ShortWay
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._route: Route | None = None
+        self._exchange: Exchange | None = None
+        self._parts: list[bytes] = []
+
+    def on_headers_complete(self) -> None:
+        """See `HttpToolsProtocol`."""
+        self._route = self._find_route()
+        if self._route is None:
+            super().on_headers_complete()
+            return
+        self._exchange = self._short_way.begin()
+        self._parts = []
+        self.cycle = _UnderWay()  # type: ignore[assignment]
+
+    def _find_route(self) -> Route | None:
+        """Return where a request belongs on the short way; None where it must go the long one."""
+        route = self._short_way.find(self.url)
+        if route is None or (self.cycle is not None and not self.cycle.response_complete):
+            return None
+        parser = self.parser
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+            return None
+        length = -1
+        for name, value in self.headers:
+            if name == b"content-length":
+                length = int(value) if value.isdigit() and len(value) < 12 else -1
+            elif name in _NOT_SHORT or (name == b"content-type" and value.lower() not in _JSON_TYPES):
+                return None
+        return route if 0 <= length <= _LONGEST_BYTES else None
+
+    def on_body(self, body: bytes) -> None:
+        """See `HttpToolsProtocol`."""
+        if self._route is None:
+            super().on_body(body)
+        else:
+            self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        """See `HttpToolsProtocol`."""
+        route, exchange = self._route, self._exchange
+        if route is None or exchange is None:
+            super().on_message_complete()
+            return
+        self._route = self._exchange = None
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        under_way = self.cycle
+        headers = self.headers
+        self._short_way.submit(
+            Waiting(route, headers, body, exchange, lambda reply: self._respond(reply, under_way, headers))
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `HttpToolsProtocol`."""
+        if self._exchange is not None:
+            self._short_way.abandon(self._exchange)
+            self._exchange = self._route = None
+        super().connection_lost(exc)
+
+    def _respond(self, reply: Reply, under_way: Any, headers: list[tuple[bytes, bytes]]) -> None:
+        under_way.response_complete = True
+        if under_way.disconnected or self.transport.is_closing():
+            return
+        if len(reply.body) >= _LONGEST_PLAIN_BYTES and reply.status == HTTPStatus.OK:
+            reply = compress(reply, Request("POST", "", b"", dict(headers)))
+        head = b"%bcontent-type: %b\r\ncontent-length: %d\r\n" % (
+            _STATUS_LINES[reply.status],
+            reply.media_type.encode(),
+            len(reply.body),
+        )
+        for name, value in reply.headers:
+            head += b"%b: %b\r\n" % (name, value)
+        is_last = reply.is_last or not under_way.keep_alive
+        if is_last:
+            head += b"connection: close\r\n"
+        self.transport.write(b"%b\r\n%b" % (head, reply.body))
+        if is_last:
+            self.transport.close()
+        self.on_response_complete()
+
+
+def make_connection_class(short_way: ShortWay) -> type[GatewayConnection]:
+    """Return the class of connections whose short requests go to ``short_way``; uvicorn makes its own objects of it."""
+    return type("GatewayConnection", (GatewayConnection,), {"_short_way": short_way})

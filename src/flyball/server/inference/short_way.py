@@ -1,0 +1,185 @@
+"""The short way of requests over HTTP: all that wait when the event loop comes round are answered together.
+
+A request whose numbers go straight into an array needs a few microseconds of its own; a call of the model, a write to
+the log and a turn of the loop cost more than that. Those that arrive while others are answered share them. Nothing
+waits for company: what is there is taken.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from flyball.core.errors import FlyballError
+from flyball.domain.serving.data_plane import DataPlane
+from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk
+from flyball.server.inference.exchange import Exchange
+from flyball.server.inference.messages import Reply, Request
+from flyball.server.inference.telemetry import Telemetry
+
+MOST_TOGETHER = 64
+"""So many requests are answered together at most, so that none waits for many others."""
+# As nginx logs it: nobody was there to be answered.
+_CLIENT_LEFT = "499"
+
+
+class TwoPhases(Protocol):
+    """A protocol whose requests can be read before, and answered after, the model is asked."""
+
+    name: str
+
+    def begin(self, endpoint: str, body: bytes, exchange: Exchange) -> tuple[DirectAsk, Any] | None:
+        """Return a request and what its answer needs; None where it is wrong or must go the long way."""
+        ...
+
+    def finish(self, endpoint: str, answer: DirectAnswer, state: Any, exchange: Exchange) -> bytes:
+        """Return the body of the answer."""
+        ...
+
+
+class Route:
+    """An address of the short way."""
+
+    __slots__ = ("endpoint", "path", "protocol")
+
+    def __init__(self, path: str, endpoint: str, protocol: TwoPhases) -> None:
+        self.path = path
+        self.endpoint = endpoint
+        self.protocol = protocol
+
+
+class Waiting:
+    """A request that was read to its end."""
+
+    __slots__ = ("ask", "body", "exchange", "headers", "respond", "route", "state")
+
+    def __init__(
+        self,
+        route: Route,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        exchange: Exchange,
+        respond: Callable[[Reply], None],
+    ) -> None:
+        self.route = route
+        self.headers = headers
+        self.body = body
+        self.exchange = exchange
+        self.respond = respond
+        self.ask: DirectAsk | None = None
+        self.state: Any = None
+
+
+class ShortWay:
+    """Takes requests and answers them when the event loop comes round. Used by one thread.
+
+    Args:
+        plane: Answers.
+        telemetry: Watches requests.
+        answer_long: Answers one request that cannot go the short way; errors are in the reply.
+    """
+
+    def __init__(
+        self, plane: DataPlane, telemetry: Telemetry, answer_long: Callable[[Request, Exchange], Reply]
+    ) -> None:
+        self._plane = plane
+        self._telemetry = telemetry
+        self._answer_long = answer_long
+        self._addresses: list[tuple[bytes, bytes, TwoPhases]] = []
+        self._routes: dict[bytes, Route] = {}
+        self._waiting: list[Waiting] = []
+
+    def add(self, before: bytes, after: bytes, protocol: TwoPhases) -> None:
+        """Take the addresses that have an endpoint's name between two texts."""
+        self._addresses.append((before, after, protocol))
+
+    def find(self, url: bytes) -> Route | None:
+        """Return the route of an address; None where it is none of the short way's."""
+        found = self._routes.get(url)
+        if found is not None or b"?" in url or b"%" in url:
+            return found
+        for before, after, protocol in self._addresses:
+            if url.startswith(before) and url.endswith(after) and len(url) > len(before) + len(after):
+                name = url[len(before) : len(url) - len(after)].decode("latin-1")
+                # Only endpoints that exist are kept: addresses that clients make up do not fill the memory.
+                if name in self._plane.fleet.lines:
+                    return self._routes.setdefault(url, Route(url.decode("latin-1"), name, protocol))
+        return None
+
+    def begin(self) -> Exchange:
+        """Note that a request came."""
+        return self._telemetry.begin(Exchange())
+
+    def abandon(self, exchange: Exchange) -> None:
+        """Note that a client left before its request was complete."""
+        self._telemetry.finish(exchange, "POST", "", _CLIENT_LEFT)
+
+    def submit(self, waiting: Waiting) -> None:
+        """Take a request, to be answered when the event loop comes round."""
+        self._waiting.append(waiting)
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self.answer(waiting)
+
+    def answer(self, requests: Sequence[Waiting]) -> None:
+        """Answer requests; those of one version share one call of it, and all share one write to the log."""
+        begun: list[Waiting] = []
+        asks: list[DirectAsk] = []
+        for request in requests:
+            exchange = request.exchange
+            exchange.protocol = request.route.protocol.name
+            exchange.mark("read")
+            found = _begin(request)
+            if found is None:
+                self._finish_long(request)
+                continue
+            exchange.endpoint = request.route.endpoint
+            exchange.mark("decode")
+            request.ask, request.state = found
+            begun.append(request)
+            asks.append(request.ask)
+        if not begun:
+            return
+        # The shadows of all are computed after the last of them is answered.
+        later: list[Callable[[], None]] = []
+        try:
+            answers = self._plane.answer_direct(asks, defer=later.append)
+        except FlyballError:
+            answers = [None] * len(begun)  # such as a full disk: each is told so on the long way
+        for request, answer in zip(begun, answers, strict=True):
+            if answer is None:
+                self._finish_long(request)
+                continue
+            request.exchange.mark("log")
+            route = request.route
+            body = route.protocol.finish(route.endpoint, answer, request.state, request.exchange)
+            self._finish(request, Reply(200, body))
+        for work in later:
+            work()
+
+    def _finish_long(self, request: Waiting) -> None:
+        exchange = request.exchange
+        exchange.headers = dict(request.headers)
+        whole = Request("POST", request.route.path, b"", dict(request.headers), request.body)
+        self._finish(request, self._answer_long(whole, exchange))
+        exchange.run_deferred()
+
+    def _finish(self, request: Waiting, reply: Reply) -> None:
+        exchange = request.exchange
+        if self._telemetry.tracer is not None:
+            exchange.headers = dict(request.headers)
+        self._telemetry.metrics.count_response(reply.status)
+        request.respond(reply)
+        exchange.mark("encode")
+        self._telemetry.finish(exchange, "POST", request.route.path, str(reply.status))
+
+
+def _begin(request: Waiting) -> tuple[DirectAsk, Any] | None:
+    try:
+        return request.route.protocol.begin(request.route.endpoint, request.body, request.exchange)
+    except Exception:  # noqa: BLE001 - the long way meets it again, and tells it
+        return None
