@@ -12,6 +12,12 @@ import numpy as np
 import polars as pl
 
 from flyball.core.clock import SystemClock
+from flyball.domain.data.expectations import column, flatten
+from flyball.domain.data.requests import RequestSchema
+from flyball.domain.data.row_checks import compile_row
+from flyball.domain.data.schemas import Field, Schema
+from flyball.domain.registry.signatures import Signature
+from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.on_demand import VersionsOnDemand
 from flyball.server.inference.app import InferenceApp
 from flyball.server.inference.metrics import GatewayMetrics
@@ -29,12 +35,51 @@ def slowly(frame: pl.DataFrame) -> Any:
     return np.full(frame.height, 0.5)
 
 
+class SumPredictor:
+    """Adds the numbers of a row; breaks at 13, and takes its time at 17."""
+
+    def predict(self, frame: pl.DataFrame) -> Any:
+        return self.predict_array(frame.select(pl.all().cast(pl.Float64)).to_numpy())
+
+    def predict_array(self, inputs: Any) -> Any:
+        if (inputs[:, 0] == 13).any():
+            raise ValueError("thirteen")
+        if (inputs[:, 0] == 17).any():
+            time.sleep(0.5)
+        return np.nansum(inputs, axis=1)
+
+
+def make_numbers(ref: str) -> LoadedVersion:
+    """Return a version whose requests are numbers alone: they go the short way."""
+    fields = (
+        Field(name="customer_id", dtype="int", nullable=False),
+        Field(name="income", dtype="float", nullable=False),
+        Field(name="term", dtype="int"),
+    )
+    rules = flatten([column("income").between(0, 1e6)], of="applications")
+    return LoadedVersion(
+        ref=ref,
+        predictor=SumPredictor(),
+        signature=Signature(
+            features=Schema((Field(name="income", dtype="float"), Field(name="term", dtype="int"))),
+            task="regression",
+            label="sum",
+            label_dtype="float",
+        ),
+        request=RequestSchema(Schema(fields)),
+        check_row=compile_row(rules),
+        rules=tuple(rules),
+        entity=("customer_id",),
+    )
+
+
 def make_house(root: Path, **endpoint: Any) -> House:
     house = House(root, SystemClock(), check_every_s=None, **endpoint)
     house.add(1, fixed(0.25))
     house.add(2, fixed(0.75))
     house.add(3, breaks("it is broken"))
     house.add(4, slowly)
+    house.versions["m/5"] = make_numbers("m/5")
     return house
 
 

@@ -5,8 +5,10 @@ respect, and versions that need more (functions of the request, other types, exp
 the long way (`scoring.py`), which says what is wrong. Both give the same answers; the tests prove it.
 """
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -86,7 +88,12 @@ class DirectVersion:
         self._low, self._high = np.full(self.width, -_GREATEST), np.full(self.width, _GREATEST)
         self._required = np.array([not field.nullable for field in self.numbers], dtype=bool)
         self._has_nullable = not self._required.all()
-        self._whole = np.array([at for at, field in enumerate(self.numbers) if field.dtype == "int"], dtype=np.intp)
+        whole = [at for at, field in enumerate(self.numbers) if field.dtype == "int"]
+        for at in whole:
+            self._low[at], self._high[at] = -_LARGEST_EXACT, _LARGEST_EXACT
+        # A run of columns is looked at in place; picking single ones makes a copy.
+        is_run = whole == list(range(whole[0], whole[0] + len(whole))) if whole else True
+        self._whole: Any = slice(whole[0], whole[0] + len(whole)) if whole and is_run else whole
         self.is_matrix = all(field.dtype != "bool" for field in self.numbers) and all(
             field.name == loaded.time for field in self._others
         )
@@ -210,8 +217,8 @@ class DirectVersion:
         Raises:
             Exception: Whatever the model or the online store raises.
         """
-        numbers = blocks[0].numbers if len(blocks) == 1 else [value for block in blocks for value in block.numbers]
-        values = np.array(numbers, dtype=np.float64).reshape(-1, self.width)
+        numbers = blocks[0].numbers if len(blocks) == 1 else list(chain.from_iterable(b.numbers for b in blocks))
+        values = _to_array(numbers).reshape(-1, self.width)
         if not self._is_right(values) or not (self._tests == [] or self._passes(blocks, values)):
             return None
         times_us = self._read_times(blocks, to_us(at))
@@ -241,9 +248,10 @@ class DirectVersion:
         else:
             if ((values < self._low) | (values > self._high)).any() or np.isnan(values[:, self._required]).any():
                 return False
-        if self._whole.size:
+        if self._whole:
             whole = values[:, self._whole]
-            return bool(((whole == np.floor(whole)) & (np.abs(whole) <= _LARGEST_EXACT) | np.isnan(whole)).all())
+            is_whole = whole == np.rint(whole)
+            return bool(is_whole.all() or (is_whole | np.isnan(whole)).all())
         return True
 
     def _passes(self, blocks: Sequence[Block], values: Array) -> bool:
@@ -307,6 +315,16 @@ class DirectVersion:
             block.numbers[self._place[name]] if name in self._place else (block.others.get(name) or [None])[0]
             for name in names
         ]
+
+
+def _to_array(numbers: Sequence[Any]) -> Array:
+    """Return numbers, flags and nulls as floats; a fifth of what numpy takes for a list where nothing is null."""
+    values = np.empty(len(numbers))
+    try:
+        struct.pack_into(f"{len(numbers)}d", values.data, 0, *numbers)
+    except struct.error:
+        return np.array(numbers, dtype=np.float64)
+    return values
 
 
 def _limits_of(rule: Rule) -> tuple[float, float] | None:

@@ -21,6 +21,8 @@ from flyball.domain.serving.routing import pick_variant
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _MOST_HEADS = 200
+# A call of the model for so many rows costs little more for each than one for more.
+_MOST_SHARED = 32
 
 
 class DirectAsk(msgspec.Struct):
@@ -244,10 +246,15 @@ def _make_head(ask: DirectAsk) -> bytes:
 
 
 def _group(asks: Sequence[DirectAsk]) -> list[list[int]]:
+    """Return the places of the requests that are computed together: small ones of one version."""
     groups: dict[int, list[int]] = {}
+    alone: list[list[int]] = []
     for place, ask in enumerate(asks):
-        groups.setdefault(id(ask.version), []).append(place)
-    return list(groups.values())
+        if ask.block.height > _MOST_SHARED:
+            alone.append([place])
+        else:
+            groups.setdefault(id(ask.version), []).append(place)
+    return [*groups.values(), *alone]
 
 
 def _cut(outcome: Outcome, start: int, end: int) -> Outcome:
