@@ -194,6 +194,8 @@ def fill(name: str, folder: Path, database: str) -> float:
     environment = dict(os.environ)
     if name.startswith("tuned"):
         environment["PYTHONPATH"] = str(tuned_packages())
+    if name.startswith("flyball") and database:
+        environment["FLYBALL_DATABASE"] = database
     command = [interpreter, str(FILL), kind, str(folder), database, str(RUNS)]
     subprocess.run(command, check=True, capture_output=True, timeout=600, env=environment)
     return round(time.perf_counter() - started, 1)
