@@ -21,7 +21,12 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n 2 -q -m "not slow"
 
-test-all: install peers
+# The CPU build of PyTorch where the index has one; heavy, so only the whole suite has it.
+$(VENV)/frameworks: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet torch==2.13.0 keras
+	touch $@
+
+test-all: install peers $(VENV)/frameworks
 	$(BIN)/python -m pytest -n 2 -q
 	$(BIN)/python -m pytest -n 2 -q -m "not slow" --database postgresql tests/domain tests/server/mlflow
 

@@ -1,6 +1,8 @@
 """Every runtime, with real models of its library, passes the same checks."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,12 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
+from flyball.domain.registry.runtimes import ModelNotSavedError, Runtimes
 from flyball.domain.registry.signatures import infer_signature
 from flyball.testing.runtimes import RUNTIME_CHECKS, RuntimeCase
 
+# Keras takes one of several; the tests have this one.
+os.environ.setdefault("KERAS_BACKEND", "torch")
 ROWS = 300
 
 
@@ -129,6 +134,62 @@ def xgboost_regressor() -> RuntimeCase:
     return case("xgboost", model, NUMBERS, "price", model.predict(rows))
 
 
+def numbers() -> np.ndarray[Any, Any]:
+    return DATA.select(NUMBERS).cast(pl.Float64).to_numpy()
+
+
+def lightgbm_model(label: str, *, is_bare: bool = False) -> RuntimeCase:
+    lightgbm = pytest.importorskip("lightgbm")
+    options = {"n_estimators": 20, "n_jobs": 1, "verbose": -1}
+    if label == "price":
+        model = lightgbm.LGBMRegressor(**options).fit(numbers(), DATA[label].to_numpy())
+        return case("lightgbm", model, NUMBERS, label, model.booster_.predict(numbers()))
+    model = lightgbm.LGBMClassifier(**options).fit(numbers(), DATA[label].to_numpy())
+    expected = model.booster_.predict(numbers())
+    return case("lightgbm", model.booster_ if is_bare else model, NUMBERS, label, expected)
+
+
+def catboost_model(features: list[str], label: str) -> RuntimeCase:
+    catboost = pytest.importorskip("catboost")
+    kind = catboost.CatBoostRegressor if label == "price" else catboost.CatBoostClassifier
+    rows = [list(row) for row in DATA.select(features).iter_rows()]
+    texts = [place for place, name in enumerate(features) if name == "town"]
+    model = kind(iterations=15, verbose=False, allow_writing_files=False, cat_features=texts, thread_count=1)
+    model.fit(rows, DATA[label].to_list())
+    expected = model.predict(rows) if label == "price" else model.predict_proba(rows)
+    return case("catboost", model, features, label, expected[:, 1] if label == "defaulted" else expected)
+
+
+def torch_model(*, is_exportable: bool = True) -> RuntimeCase:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(1)
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+
+        def forward(self, rows: Any) -> Any:
+            if not is_exportable and float(rows.sum()) > 1e30:  # what a program cannot ask
+                return rows[:, 0]
+            return torch.sigmoid(self.layers(rows / 100))
+
+    model = Net()
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(numbers().astype(np.float32))).numpy()[:, 0]
+    return case("torch", model, NUMBERS, "defaulted", expected)
+
+
+def keras_model() -> RuntimeCase:
+    pytest.importorskip("torch")
+    keras = pytest.importorskip("keras")
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    model = keras.Sequential([layers.Input((3,)), layers.Dense(8), layers.Dense(3, activation="softmax")])
+    expected = model(numbers().astype(np.float32)).detach().numpy()
+    return case("keras", model, NUMBERS, "grade", expected)
+
+
 def onnx_model() -> RuntimeCase:
     pytest.importorskip("onnxruntime")
     skl2onnx = pytest.importorskip("skl2onnx")
@@ -160,6 +221,16 @@ CASES: dict[str, Callable[[], RuntimeCase]] = {
     "function-model": lambda: case("pyfunc", constant, NUMBERS, "price", [1.5] * ROWS),
     "xgboost": xgboost_classifier,
     "xgboost-regression": xgboost_regressor,
+    "lightgbm": lambda: lightgbm_model("defaulted"),
+    "lightgbm-classes": lambda: lightgbm_model("grade"),
+    "lightgbm-regression": lambda: lightgbm_model("price"),
+    "lightgbm-booster": lambda: lightgbm_model("defaulted", is_bare=True),
+    "catboost": lambda: catboost_model(NUMBERS, "defaulted"),
+    "catboost-text-classes": lambda: catboost_model(WITH_TEXT, "grade"),
+    "catboost-regression": lambda: catboost_model(NUMBERS, "price"),
+    "torch": torch_model,
+    "torch-not-exportable": lambda: torch_model(is_exportable=False),
+    "keras": keras_model,
     "onnx": onnx_model,
 }
 
@@ -172,3 +243,19 @@ def runtime_case(request: pytest.FixtureRequest) -> RuntimeCase:
 @pytest.mark.parametrize("check", RUNTIME_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 def test_runtime(check: Callable[[RuntimeCase], None], runtime_case: RuntimeCase) -> None:
     check(runtime_case)
+
+
+def test_scores_are_not_taken_for_probabilities(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Linear(3, 1)
+    signature = infer_signature(model, DATA, NUMBERS, "defaulted")
+    with pytest.raises(ModelNotSavedError, match="sigmoid"):
+        Runtimes().get("torch").save(model, tmp_path, signature, DATA.select(NUMBERS))
+
+
+@pytest.mark.parametrize("library", ["lightgbm", "torch"])
+def test_text_features_are_refused_by_name(tmp_path: Path, library: str) -> None:
+    pytest.importorskip(library)
+    signature = infer_signature(Threshold(), DATA, WITH_TEXT, "defaulted")
+    with pytest.raises(ModelNotSavedError, match="town"):
+        Runtimes().get(library).save(Threshold(), tmp_path, signature, DATA.select(WITH_TEXT))

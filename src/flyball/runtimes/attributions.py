@@ -177,8 +177,8 @@ def booster_trees(booster: Any, trees: tuple[int, int] = (0, 0)) -> Trees:
     return Trees(compute)
 
 
-def _lightgbm_trees(model: Any) -> Trees:
-    booster = model.booster_
+def lightgbm_trees(booster: Any) -> Trees:
+    """Return the exact form of a LightGBM booster, which computes it itself."""
 
     def compute(inputs: Array) -> tuple[Array, Array]:
         found = np.asarray(booster.predict(inputs, pred_contrib=True), dtype=np.float64)
@@ -202,7 +202,7 @@ def _attribute_final(model: Any) -> Linear | Trees:
         best = booster.attr("best_iteration")
         return booster_trees(booster, (0, int(best) + 1) if best is not None else (0, 0))
     if library == "lightgbm":
-        return _lightgbm_trees(model)
+        return lightgbm_trees(model.booster_)
     if kind.startswith(_TREES):
         return shap_trees(model)
     if hasattr(model, "coef_") and hasattr(model, "intercept_"):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from flyball.domain.registry.runtimes import PredictionFailedError
+from flyball.domain.registry.runtimes import ModelNotSavedError, PredictionFailedError
 from flyball.domain.registry.signatures import Signature
 
 Array = np.ndarray[Any, Any]
@@ -43,3 +43,29 @@ def to_predictions(raw: Any, signature: Signature, rows: int, kind: str) -> Arra
 def are_numbers(signature: Signature) -> bool:
     """Tell whether all features are numbers or flags, so that rows can be one array."""
     return all(field.dtype in ("int", "float", "bool") for field in signature.features.fields)
+
+
+def require_numbers(kind: str, signature: Signature) -> None:
+    """Refuse text for a model that only takes numbers.
+
+    Raises:
+        ModelNotSavedError: A feature is text; it is named.
+    """
+    if texts := [field.name for field in signature.features.fields if field.dtype == "string"]:
+        reason = f"its features {', '.join(texts)} are text; encode them in a scikit-learn Pipeline around it"
+        raise ModelNotSavedError(kind, reason)
+
+
+def require_probabilities(kind: str, signature: Signature, predictions: Array) -> None:
+    """Refuse a model that answers scores where a classifier must answer probabilities.
+
+    Raises:
+        ModelNotSavedError: A prediction lies outside 0 and 1, or those of all classes do not add up to 1.
+    """
+    if not signature.classes:
+        return
+    within = np.all((predictions >= 0) & (predictions <= 1) | np.isnan(predictions))
+    if within and (predictions.ndim == 1 or np.allclose(predictions.sum(axis=1), 1, atol=1e-3, equal_nan=True)):
+        return
+    reason = "it answers scores, not probabilities; end it in a sigmoid or softmax, or train it with such an objective"
+    raise ModelNotSavedError(kind, reason)

@@ -11,7 +11,7 @@ from flyball.domain.registry.explaining import RawAttributions
 from flyball.domain.registry.runtimes import ModelNotSavedError, PredictionFailedError, Predictor
 from flyball.domain.registry.signatures import Arranger, Signature
 from flyball.runtimes.attributions import PipelineAttributions, booster_trees
-from flyball.runtimes.outputs import Array, to_predictions
+from flyball.runtimes.outputs import Array, require_numbers, to_predictions
 from flyball.runtimes.sklearn import to_array
 
 _MODEL = "model.json"
@@ -24,9 +24,7 @@ class XgboostRuntime:
     def save(self, model: Any, folder: Path, signature: Signature, reference: pl.DataFrame) -> None:
         """See `Runtime.save`."""
         kind = type(model).__name__
-        if texts := [field.name for field in signature.features.fields if field.dtype == "string"]:
-            reason = f"its features {', '.join(texts)} are text; encode them in a scikit-learn Pipeline around it"
-            raise ModelNotSavedError(kind, reason)
+        require_numbers(kind, signature)
         if not hasattr(xgboost, kind):
             raise ModelNotSavedError(kind, "only XGBoost's own classes can be kept, not a subclass of them")
         booster = model if isinstance(model, xgboost.Booster) else model.get_booster()
