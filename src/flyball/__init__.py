@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from flyball.domain.registry.gates import metric as metric
     from flyball.domain.registry.gates import no_leaks as no_leaks
     from flyball.domain.registry.gates import not_worse_than_champion as not_worse_than_champion
+    from flyball.domain.registry.gates import service_test as service_test
     from flyball.domain.serving.ab_tests import ab_test as ab_test
     from flyball.domain.serving.bandits import bandit as bandit
     from flyball.domain.serving.rollouts import canary as canary
@@ -85,6 +86,7 @@ _HOMES = {
     "run": "workspace.live_runs",
     "schedule": "domain.loop.triggers",
     "service": "domain.monitoring.monitors",
+    "service_test": "domain.registry.gates",
     "set_tag": "domain.tracking.logging",
     "shadow": "domain.serving.rollouts",
     "split": "domain.features.training_sets",

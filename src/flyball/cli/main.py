@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("data", "Look at tables: what they hold, what changed, what could be expected, what leaks."),
     "features": ("features", "Write features into the online store, and look them up."),
     "snapshot": ("data", "Keep a table as it is now."),
+    "test": ("testing", "Put requests to an endpoint's version before it goes live."),
     "score": ("scoring", "Predict the rows of a table."),
     "export": ("porting", "Write everything as Parquet, JSON and plain files."),
     "import": ("porting", "Bring in what another store, or an archive, holds."),

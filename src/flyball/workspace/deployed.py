@@ -79,6 +79,17 @@ class PackageReader:
             spine=declared.tables.get(plan.spine) if declared else None,
         )
 
+    def adopt(self, ref: str, package: Package) -> str:
+        """Take an opened package as a version, also before it has a number, and return what to call it here."""
+        with self._lock:
+            known_as = ref or package.digest
+            self._packages.setdefault(known_as, package)
+            return known_as
+
+    def tables(self, version: str) -> dict[str, Table]:
+        """Return the tables of the project that a version was trained in."""
+        return self._declarations(version).tables
+
     def views(self, version: str) -> Sequence[FeatureView]:
         """Return the feature views of a version, with the functions that it was trained with."""
         used = self._package(version).features.views

@@ -33,9 +33,11 @@ from flyball.domain.pipelines.fingerprints import clock_ns
 from flyball.domain.pipelines.results import Progress, RunResult
 from flyball.domain.pipelines.service import PipelineService
 from flyball.domain.registry.gates import GatePlan
+from flyball.domain.registry.packages import Package
 from flyball.domain.registry.projects import ProjectSource
 from flyball.domain.registry.runtimes import Runtimes
 from flyball.domain.registry.service import RegistryService
+from flyball.domain.registry.service_tests import ServiceTester, TestResult
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.fleet import Fleet, ServedEndpoint
 from flyball.domain.serving.loads import ObservedLoader
@@ -234,6 +236,7 @@ class Workspace(Home):
             TrackingService: self.tracking,
             RegistryService: self.registry,
             Runtimes: self.runtimes,
+            ServiceTester: ServiceTester(self._test_service),
             GatePlan: self.gate_plan(),
             ProjectSource: ProjectSource(
                 root=project.root,
@@ -244,6 +247,14 @@ class Workspace(Home):
                 ),
             ),
         }
+
+    def _test_service(self, package: Package, p99_s: float | None) -> list[TestResult]:
+        """Test a package before it becomes a version, by the rules of the endpoint that will serve it."""
+        from flyball.workspace.service_tests import run_tests
+
+        served = (one for one in self.endpoints.values() if one.model == package.manifest.model)
+        endpoint = next(served, None)
+        return run_tests(self, package, "", p99_s, "refuse" if endpoint is None else endpoint.on_violation)
 
     def run(
         self,

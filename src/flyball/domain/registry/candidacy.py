@@ -14,7 +14,7 @@ from flyball.domain.features.training_sets import TrainingSet
 from flyball.domain.registry.candidates import Evaluation
 from flyball.domain.registry.cards import CardFacts
 from flyball.domain.registry.evidence import Comparison, check_metrics
-from flyball.domain.registry.gates import ChampionGate, LatencyGate, ModelGates
+from flyball.domain.registry.gates import ChampionGate, LatencyGate, ModelGates, ServiceTestGate
 from flyball.domain.registry.latency import measure_latency
 from flyball.domain.registry.ledger import Findings, NewVersion
 from flyball.domain.registry.packages import FeaturePlan, Package, ViewUse
@@ -22,6 +22,7 @@ from flyball.domain.registry.packaging import Contents, build_package
 from flyball.domain.registry.projects import ProjectSource
 from flyball.domain.registry.runtimes import Runtimes
 from flyball.domain.registry.service import RegistryService
+from flyball.domain.registry.service_tests import ServiceTester, TestResult
 from flyball.domain.registry.signatures import Signature, infer_signature
 from flyball.domain.registry.versions import ModelVersion
 
@@ -68,6 +69,7 @@ class Candidacy:
         findings = Findings(
             comparison=self._compare(evaluation, others) if self._asks_for(ChampionGate) else None,
             latency=self._measure(package) if self._asks_for(LatencyGate) else None,
+            tested=self._test(package),
         )
         new = NewVersion(
             model=self._name,
@@ -84,6 +86,13 @@ class Candidacy:
 
     def _measure(self, package: Package) -> Any:
         return measure_latency(package.load_predictor(self._runtimes), package.signature, package.reference())
+
+    def _test(self, package: Package) -> tuple[TestResult, ...]:
+        asked = [gate for gate in self._plan.gates if isinstance(gate, ServiceTestGate)]
+        if not asked:
+            return ()
+        limit_s = min((gate.p99_s for gate in asked if gate.p99_s is not None), default=None)
+        return tuple(self._context.service(ServiceTester).test(package, limit_s))
 
     def _contents(
         self, model: Any, data: TrainingSet, held_out: pl.DataFrame | None, metrics: dict[str, float]

@@ -13,8 +13,10 @@ from flyball.domain.registry.gates import (
     Gate,
     LatencyGate,
     MetricGate,
+    ServiceTestGate,
     is_smaller_better,
 )
+from flyball.domain.registry.service_tests import TestResult
 
 # Differences in the last digits are no difference: 0.80 - 0.005 and 0.795 are one limit.
 _ROUNDING = 1e-12
@@ -182,6 +184,7 @@ def judge(
     metrics: Mapping[str, float],
     comparison: Comparison | None,
     latency: Latency | None,
+    tested: Sequence[TestResult] = (),
 ) -> list[GateResult]:
     """Return how a version does at each gate; every metric asked for must be there (`check_gates`)."""
     results: list[GateResult] = []
@@ -193,6 +196,8 @@ def judge(
                 results.append(_judge_champion(gate, metrics[gate.metric], comparison))
             case LatencyGate():
                 results.extend(_judge_latency(gate, latency))
+            case ServiceTestGate():
+                results.extend(_judge_tests(gate, tested))
             case _:
                 raise InvalidInputError(f"{gate!r} is not a kind of gate that can be judged")
     return results
@@ -239,3 +244,19 @@ def _judge_latency(gate: LatencyGate, latency: Latency | None) -> list[GateResul
         reason = f"{label} of {latency.rows} single rows is {value * 1000:.3g} ms; the limit is {limit * 1000:g} ms"
         results.append(GateResult(name=name, passed=value <= limit, value=value, limit=limit, reason=reason))
     return results
+
+
+def _judge_tests(gate: ServiceTestGate, tested: Sequence[TestResult]) -> list[GateResult]:
+    if not tested:
+        reason = "the service was not tested"
+        return [GateResult(name=gate.name, passed=False, value=None, limit=None, reason=reason)]
+    return [
+        GateResult(
+            name=f"service test: {result.name}",
+            passed=result.passed,
+            value=result.value,
+            limit=result.limit,
+            reason=result.reason,
+        )
+        for result in tested
+    ]

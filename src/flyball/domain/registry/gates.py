@@ -107,7 +107,23 @@ class LatencyGate(Gate, frozen=True, kw_only=True, tag="latency"):
         return f"latency {' and '.join(parts)}"
 
 
-AnyGate = MetricGate | ChampionGate | LatencyGate
+class ServiceTestGate(Gate, frozen=True, kw_only=True, tag="service_test"):
+    """How the version behaves as a service: right, malformed and strange requests, and load; see `service_test`.
+
+    Attributes:
+        p99_s: How long a request may take at the 99th percentile, in seconds; None asks for no time.
+    """
+
+    p99_s: float | None = None
+
+    @property
+    def name(self) -> str:
+        """See `Gate.name`."""
+        limit = f" with p99 <= {format_duration(timedelta(seconds=self.p99_s))}" if self.p99_s else ""
+        return f"service test{limit}"
+
+
+AnyGate = MetricGate | ChampionGate | LatencyGate | ServiceTestGate
 
 
 class Metric:
@@ -192,6 +208,21 @@ def latency(*, p99: str | timedelta | None = None, p50: str | timedelta | None =
         p50_s=parse_duration(p50, what="p50").total_seconds() if p50 is not None else None,
         p99_s=parse_duration(p99, what="p99").total_seconds() if p99 is not None else None,
     )
+
+
+def service_test(*, p99: str | timedelta | None = None) -> ServiceTestGate:
+    """Ask that the version pass the tests of ``flyball test``: ``fb.service_test(p99="20ms")``.
+
+    Before it may go live, requests made of the table's own rows are put to it: as they are, malformed, with missing and
+    extreme values, with their fields in other orders, and one after the other against the clock.
+
+    Args:
+        p99: How long a request may take at the 99th percentile; without it its time is measured, not judged.
+
+    Raises:
+        InvalidInputError: It is no duration.
+    """
+    return ServiceTestGate(p99_s=None if p99 is None else parse_duration(p99, what="p99").total_seconds())
 
 
 class ModelGates(msgspec.Struct, frozen=True, kw_only=True):

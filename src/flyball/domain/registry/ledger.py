@@ -20,6 +20,7 @@ from flyball.domain.registry.evidence import (
     judge,
 )
 from flyball.domain.registry.gates import AUTOMATIC, ModelGates
+from flyball.domain.registry.service_tests import TestResult
 from flyball.domain.registry.versions import (
     Approval,
     Change,
@@ -53,6 +54,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
 
     comparison: Comparison | None = None
     latency: Latency | None = None
+    tested: tuple[TestResult, ...] = ()
 
 
 class Ledger:
@@ -118,7 +120,7 @@ class Ledger:
             package_digest=version.digest,
             metrics=version.metrics,
             approval=plan.approval,
-            results=tuple(judge(plan.gates, version.metrics, findings.comparison, findings.latency)),
+            results=tuple(judge(plan.gates, version.metrics, findings.comparison, findings.latency, findings.tested)),
             comparison=findings.comparison,
             latency=findings.latency,
         )
