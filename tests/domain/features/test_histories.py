@@ -176,3 +176,9 @@ def test_an_unfit_function_is_named_with_what_is_wrong(
         compute_history(_view(function), _ROWS)
     assert isinstance(caught.value, FeatureFunctionError) == ("List" not in message)
     assert caught.value.hint
+
+
+def test_a_function_that_changes_whom_rows_are_about_is_refused() -> None:
+    view = _view(lambda rows: rows.with_columns(pl.col("customer") + 100))
+    with pytest.raises(FeatureFunctionError, match="changed the rows' identity: it returned"):
+        compute_history(view, _ROWS)

@@ -1,8 +1,10 @@
 """The one way to a project's data: snapshots, their rows, and how they fare against expectations."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from shutil import rmtree
 
 import msgspec
 import polars as pl
@@ -271,6 +273,16 @@ class DataService:
             SourceMissingError: There is no source.
         """
         return fingerprint(table, self._root)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Give a new folder beside the stored rows; it is gone afterwards."""
+        folder = self._blobs.unfinished()
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            rmtree(folder, ignore_errors=True)
 
     def _around(self, snapshot: Snapshot) -> Surroundings:
         def values(table: str, column: str) -> pl.Series:

@@ -8,9 +8,9 @@ import polars as pl
 from flyball.core.durations import format_instant, parse_duration
 from flyball.core.errors import InvalidInputError, UnknownNameError
 from flyball.domain.data.schemas import Schema
-from flyball.domain.features.histories import ViewHistory
 from flyball.domain.features.labels import LabelRule
 from flyball.domain.features.matching import label_rows
+from flyball.domain.features.parts import JoinableHistory
 from flyball.domain.features.plans import TrainingSetPlan, check_drop
 from flyball.domain.features.requests import (
     ColumnClashError,
@@ -41,7 +41,7 @@ def assemble(
     *,
     spine: pl.LazyFrame,
     labels: pl.LazyFrame,
-    histories: Mapping[str, ViewHistory],
+    histories: Mapping[str, JoinableHistory],
     lineage: TrainingLineage,
 ) -> TrainingSet:
     """Build a training set.
@@ -159,13 +159,13 @@ def _keys(plan: TrainingSetPlan, carried: Sequence[str]) -> list[str]:
 
 
 def _joined(
-    view: FeatureView, history: ViewHistory, base: pl.DataFrame, plan: TrainingSetPlan, as_of: datetime
+    view: FeatureView, history: JoinableHistory, base: pl.DataFrame, plan: TrainingSetPlan, as_of: datetime
 ) -> pl.DataFrame:
     for key in view.keys:
-        if history.order.schema[key] != base.schema[key]:
+        if history.key_types[key] != base.schema[key]:
             raise InvalidInputError(
                 f"feature view {view.name!r} cannot be joined to {plan.spine.label}: {key!r} is "
-                f"{history.order.schema[key]} in the one and {base.schema[key]} in the other",
+                f"{history.key_types[key]} in the one and {base.schema[key]} in the other",
                 hint=f"Convert it in the prepare= function of one of the tables, such as "
                 f'rows.with_columns(pl.col("{key}").cast(pl.String)).',
             )

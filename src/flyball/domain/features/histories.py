@@ -65,6 +65,11 @@ class ViewHistory:
         self.columns = columns
         self._usable_us = order.get_column(USABLE).to_physical().to_numpy()
 
+    @property
+    def key_types(self) -> pl.Schema:
+        """The types of the entity's keys."""
+        return self.order.select(self.keys).schema
+
     def until(self, as_of: datetime | None = None) -> pl.DataFrame:
         """Return the rows that were usable by ``as_of``, or all: keys, time, `USABLE` and features."""
         return self._with_features(self.order if as_of is None else self.order.head(self.count(as_of)))
@@ -171,6 +176,7 @@ def check_looks_ahead(view: FeatureView, rows: pl.LazyFrame) -> None:
     if middle is None:
         return
     result, earlier = _run(view, rows), _run(view, rows.filter(pl.col(view.time) <= middle))
+    _check_keys(view, rows, result)
     features = _features(view, result)
     if set(_features(view, earlier)) != set(features):
         return  # columns that depend on the data, such as those of a pivot
@@ -180,6 +186,18 @@ def check_looks_ahead(view: FeatureView, rows: pl.LazyFrame) -> None:
     if found.height:
         row = found.row(0, named=True)
         raise LooksAheadError(view.name, next(name for name in features if row[name]), row[view.time])
+
+
+def _check_keys(view: FeatureView, rows: pl.LazyFrame, result: pl.DataFrame) -> None:
+    known = rows.select(pl.col(name).cast(result.schema[name]) for name in view.keys)
+    strange = result.lazy().select(view.keys).drop_nulls().join(known, on=list(view.keys), how="anti").head(1).collect()
+    if strange.height:
+        raise FeatureFunctionError(
+            view.name,
+            f"changed the rows' identity: it returned {strange.row(0, named=True)}, which no row of "
+            f"{view.table.label} has",
+            hint="Keep the key columns as they are; what is computed from them needs another name.",
+        )
 
 
 def call(name: str, function: Callable[[pl.LazyFrame], pl.LazyFrame], rows: pl.LazyFrame) -> pl.DataFrame:

@@ -21,6 +21,7 @@ from flyball.domain.features.histories import AT, compute_history
 from flyball.domain.features.leaks import find_table_leaks
 from flyball.domain.features.materialising import Computed, Materialisation, Materialiser
 from flyball.domain.features.online import Completed, OnlineFeatures, OnlineReader, Outcome, view_key
+from flyball.domain.features.parts import JoinableHistory, PartedHistory
 from flyball.domain.features.plans import TrainingSetPlan
 from flyball.domain.features.pushing import Pusher
 from flyball.domain.features.training_sets import TrainingLineage, TrainingSet, ViewRef
@@ -40,7 +41,7 @@ class FeatureService:
     A view's history is computed once per version and content of its table, over all rows that the table holds, and
     kept in memory: at a later instant only the rows that became known since are looked at, so a replay may materialise
     at every tick. That the whole history says the same as the history until then is checked (`LooksAheadError`),
-    and where rows become known late it holds what the function made of the rows known before (`with_known`).
+    and where rows become known late it holds what the function made of the rows known before (`order_by_known`).
 
     Args:
         db: Where columns and materialisations are kept.
@@ -51,6 +52,7 @@ class FeatureService:
         root: The project's folder, below which code counts towards a view's version.
         locks: A folder for locks that all processes of the home share.
         is_fallback_null: Whether requests go on without stored features while the online store does not answer.
+        values_at_once: Tables with more values than that are joined in parts, so that training sets fit into memory.
 
     Attributes:
         online: Reads what was materialised.
@@ -67,6 +69,7 @@ class FeatureService:
         *,
         locks: Path | None = None,
         is_fallback_null: bool = False,
+        values_at_once: int = 150_000_000,
     ) -> None:
         self._db = db
         self._journal = journal
@@ -74,6 +77,7 @@ class FeatureService:
         self._data = data
         self._online = online
         self._root = root
+        self._values_at_once = values_at_once
         self.online = OnlineReader(db, online, is_fallback_null=is_fallback_null)
         self._pusher = Pusher(self.online, online, clock)
         self._versions: WeakKeyDictionary[FeatureView | RequestFeatures, str] = WeakKeyDictionary()
@@ -122,7 +126,7 @@ class FeatureService:
 
     def columns(self, view: FeatureView) -> Schema:
         """Return a view's features; see `join` for what is raised."""
-        return self._compute(view).history.columns
+        return self._joinable(view).columns
 
     def join(
         self,
@@ -150,7 +154,7 @@ class FeatureService:
             LooksAheadError: It uses later rows.
         """
         spine = rows.select(*view.keys, pl.col(time).alias(AT))
-        return self._compute(view).history.join(spine, time=AT, as_of=as_of or self._clock.now(), ttl=ttl)
+        return self._joinable(view).join(spine, time=AT, as_of=as_of or self._clock.now(), ttl=ttl)
 
     def materialise(
         self, view: FeatureView, as_of: datetime | None = None, *, actor: str = "system", cause: int | None = None
@@ -232,7 +236,7 @@ class FeatureService:
         snapshots = self._snapshots(plan, as_of, actor)
         return digest_value(
             [
-                "training_set/1",
+                "training_set/2",
                 {name: snapshot.id for name, snapshot in snapshots.items()},
                 {view.name: self.view_version(view) for view in plan.views},
                 {request.name: self.request_features_version(request) for request in plan.requests},
@@ -279,13 +283,21 @@ class FeatureService:
             plan,
             spine=kept[plan.spine.required_name],
             labels=kept[plan.label.table.required_name],
-            histories={view.name: self._compute(view).history for view in plan.views},
+            histories={view.name: self._joinable(view) for view in plan.views},
             lineage=lineage,
         )
         return assembled.with_leaks(tuple(find_table_leaks(plan.tables, kept, plan.rule)))
 
     def _snapshots(self, plan: TrainingSetPlan, as_of: datetime, actor: str) -> dict[str, Snapshot]:
         return {table.required_name: self._data.snapshot(table, as_of=as_of, actor=actor) for table in plan.tables}
+
+    def _joinable(self, view: FeatureView) -> JoinableHistory:
+        snapshot = self._data.snapshot(view.table)
+        parts = snapshot.rows * len(snapshot.schema.fields) // self._values_at_once + 1
+        if parts == 1:
+            return self._compute(view).history
+        rows = self._data.read(snapshot.id, without_quarantined=view.table.expectations)
+        return PartedHistory(view, rows, 2 * parts, self._data.scratch)
 
     def _compute(self, view: FeatureView) -> Computed:
         key = view_key(view.name, self.view_version(view))
