@@ -22,6 +22,8 @@ MAX_PARAM_LENGTH = 6_000
 MAX_TAG_LENGTH = 8_000
 DIGEST_LENGTH = 36
 """The most signs that a client gives a dataset's digest; the first ones of a longer one name it."""
+SHORTEST_DIGEST = 12
+"""The fewest signs of a snapshot's id that name it."""
 # Instants are microseconds since 1970 within; the last one that a calendar of four-digit years has.
 MAX_TIME_MS = 253_402_300_799_999
 _KEY = re.compile(r"[/\w.\- :]*")

@@ -15,6 +15,7 @@ from flyball.domain.tracking.client_runs import (
     CONTEXT_TAG,
     MODELS_TAG,
     NAME_TAG,
+    SHORTEST_DIGEST,
     ClientRun,
     DatasetInput,
     LoggedRun,
@@ -35,7 +36,6 @@ from flyball.domain.tracking.vocabularies import RUNS
 from flyball.storage.db import Database, Transaction
 
 _ENDED = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
-_SHORTEST_DIGEST = 12
 _HISTORY_KINDS = (int, int, float, int, str)
 
 
@@ -227,7 +227,7 @@ class ClientRunService:
         for found in datasets:
             client_store.put_input(tx, run.number, run.experiment_id, found, found.tags.get(CONTEXT_TAG))
             digest = found.dataset.digest
-            if len(digest) >= _SHORTEST_DIGEST:
+            if len(digest) >= SHORTEST_DIGEST:
                 for snapshot in data_store.find_ids(tx, digest):
                     store.put_link(tx, run_id, "in", Link(kind="snapshot", ref=snapshot))
         client_store.put_models(tx, run.number, "in", models)

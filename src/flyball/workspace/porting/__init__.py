@@ -1,0 +1,1 @@
+"""Brings over what stores of MLflow hold."""
