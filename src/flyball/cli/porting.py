@@ -56,6 +56,41 @@ def flyball(place: Place, archive: Path, as_json: bool) -> None:
     emit(found, as_json=as_json, text=lambda manifest: f"{place.home} is filled: {_count(manifest)}")
 
 
+@import_.command()
+@click.option("--from", "uri", required=True, help="A server's address, or a database: sqlite:///mlflow.db.")
+@click.option(
+    "--artifacts",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="What mlflow server was given as --artifacts-destination [default: mlartifacts beside the database].",
+)
+@json_option
+@place_options
+def mlflow(place: Place, uri: str, artifacts: Path | None, as_json: bool) -> int:
+    """Bring over all that a store of MLflow holds; what is here already stays, so it can be done again.
+
+    Exits with 1 when not all of it is here as it is there; what differs is named.
+
+    \b
+    Examples:
+      flyball import mlflow --from http://127.0.0.1:5000
+      flyball import mlflow --from sqlite:///mlflow.db --artifacts mlartifacts
+    """
+    from flyball.cli.progress import telling
+    from flyball.workspace.home import Home
+    from flyball.workspace.porting.importing import Importer
+    from flyball.workspace.porting.opening import open_source
+    from flyball.workspace.porting.reports import draw_report
+
+    source = open_source(uri, artifacts)
+    try:
+        with telling() as tell:
+            report = Importer(Home(place.project, place.home), source, tell).bring()
+    finally:
+        source.close()
+    emit(report, as_json=as_json, text=draw_report)
+    return 0 if report.is_complete else 1
+
+
 def _count(manifest: "Manifest") -> str:
     files = sum(count.files for count in manifest.files.values())
     size = sum(count.size_bytes for count in manifest.files.values())

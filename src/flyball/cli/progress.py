@@ -1,6 +1,7 @@
 """Progress bars, on standard error so that results on standard output stay clean."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -116,3 +117,10 @@ class RowsBar:
         if self._task is None:
             self._task = self._bar.add_task("", total=of)
         self._bar.update(self._task, completed=done)
+
+
+@contextmanager
+def telling() -> Iterator[Callable[[str], None]]:
+    """Show what is being done, as long as the block lasts."""
+    with Console(stderr=True).status("beginning") as status:
+        yield status.update

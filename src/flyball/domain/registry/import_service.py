@@ -104,7 +104,7 @@ class RegistryImport:
             run_id=found.run_id,
             description=found.description,
             created_at=from_us(found.created_ms * 1000),
-            created_by=found.user or ACTOR,
+            created_by=found.user,
             source=found.source,
             location=self._files.seal(tx, location) if digest else location,
             content_digest=digest or "",

@@ -201,6 +201,10 @@ class LoggedModelService:
         shown = found[:limit]
         return [model for model, _ in shown], write_token(query, shown[-1][1]) if len(found) > limit else ""
 
+    def list_present(self, tx: Transaction, model_ids: Sequence[str]) -> list[LoggedModel]:
+        """Return those of some models that are there, deleted or not."""
+        return store.find_models(tx, model_ids)
+
     def require(self, tx: Transaction, model_id: str, *, allow_deleted: bool = False) -> LoggedModel:
         """Return a model in an open transaction.
 

@@ -11,6 +11,7 @@ from flyball.domain.tracking.artifacts import (
     ArtifactPathError,
     Entry,
     Place,
+    check_name,
 )
 from flyball.domain.tracking.client_runs import RunStateError
 from flyball.storage.blobs import BlobReader, LocalBlobStore
@@ -53,6 +54,13 @@ class ArtifactService:
         """
         self._check(tx, place)
         file = ArtifactFile(place, digest, size_bytes)
+        artifact_store.put_file(tx, file)
+        return file
+
+    def bring(self, tx: Transaction, place: Place, digest: str, size_bytes: int) -> ArtifactFile:
+        """Name bytes that another store had at a place, also where the run is deleted. See `put`."""
+        file = ArtifactFile(Place(place.owner, check_name(place.path)), digest, size_bytes)
+        self._check_path(tx, file.place)
         artifact_store.put_file(tx, file)
         return file
 
@@ -166,6 +174,9 @@ class ArtifactService:
         run = client_store.find_run(tx, place.owner) if place.owner else None
         if run is not None and run.is_deleted:
             raise RunStateError(place.owner, is_deleted=True)
+        self._check_path(tx, place)
+
+    def _check_path(self, tx: Transaction, place: Place) -> None:
         above = place.path.split("/")[:-1]
         for count in range(1, len(above) + 1):
             if artifact_store.find_file(tx, Place(place.owner, "/".join(above[:count]))) is not None:

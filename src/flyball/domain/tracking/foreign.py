@@ -21,7 +21,12 @@ class ForeignExperiment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ForeignRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A run without its points; ``location`` is the address of its files."""
+    """A run without its points.
+
+    Attributes:
+        location: The address of its files.
+        metrics: The names of its metrics, where the other store tells them with the run.
+    """
 
     id: str
     experiment_id: int
@@ -36,3 +41,4 @@ class ForeignRun(msgspec.Struct, frozen=True, kw_only=True):
     datasets: Sequence[DatasetInput] = ()
     read_models: Sequence[ModelLink] = ()
     made_models: Sequence[ModelLink] = ()
+    metrics: Sequence[str] = ()

@@ -36,6 +36,7 @@ class ImportService:
         """
         present = experiment_store.find_experiment_of_name(tx, found.name)
         number = import_store.insert_experiment(tx, found, location) if present is None else present.id
+        import_store.date_experiment(tx, number, found)
         import_store.add_experiment_tags(tx, number, found.tags)
         if present is None:
             data = {"name": found.name}

@@ -43,6 +43,14 @@ def insert_experiment(tx: Transaction, found: ForeignExperiment, location: str) 
     return number
 
 
+def date_experiment(tx: Transaction, number: int, found: ForeignExperiment) -> None:
+    """Give the experiment that every home has from the start the times of the one that it stands for now."""
+    tx.execute(
+        "UPDATE tracking_experiment SET created_at_us = ?, updated_at_us = ? WHERE id = ? AND created_at_us = 0",
+        (found.created_ms * 1000, found.updated_ms * 1000, number),
+    )
+
+
 def add_experiment_tags(tx: Transaction, experiment_id: int, tags: Mapping[str, str]) -> None:
     """Keep tags that are not there yet."""
     tx.execute_many(

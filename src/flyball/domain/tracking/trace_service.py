@@ -85,6 +85,24 @@ class TraceService:
                 store.put_items(tx, number, "metadata", {RUN_METADATA: run_id})
             store.put_spans(tx, number, found)
 
+    def bring(self, tx: Transaction, trace: Trace, experiment_id: int, spans: Sequence[Span]) -> None:
+        """Keep a trace of another store as it is; of one that is there only spans that are missing are added.
+
+        Raises:
+            ExperimentNotFoundError: There is no such experiment.
+        """
+        experiment = experiment_store.find_experiment(tx, experiment_id)
+        if experiment is None:
+            raise ExperimentNotFoundError(experiment_id)
+        number = store.find_number(tx, trace.id)
+        if number is None:
+            where = {PLACE_TAG: _place(experiment, trace.id)} | ({SPANS_TAG: SPANS_HERE} if spans else {})
+            tags = {name: value for name, value in trace.tags.items() if name != SPANS_TAG} | where
+            number = store.put_trace(tx, msgspec.structs.replace(trace, experiment_id=experiment_id, tags=tags))
+            for assessment in trace.assessments:
+                store.put_assessment(tx, number, assessment)
+        store.put_spans(tx, number, spans)
+
     def set_tag(self, tx: Transaction, trace_id: str, name: str, value: str) -> None:
         """Keep a tag.
 

@@ -178,6 +178,10 @@ class MlflowFile:
         """See `Source.list_files`."""
         return self._folders.list_files(location)
 
+    def list_missing(self) -> list[str]:
+        """See `Source.list_missing`."""
+        return sorted(self._folders.missing)
+
     def _runs(self, ids: Sequence[str]) -> list[ForeignRun]:
         where = f"WHERE run_uuid IN ({_marks(ids)})"
         params, tags = self._named_of("params", ids), self._named_of("tags", ids)

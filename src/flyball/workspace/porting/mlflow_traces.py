@@ -4,12 +4,14 @@ import base64
 import json
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from flyball.core.durations import from_us
-from flyball.domain.tracking.traces import SPAN_KIND, Assessment, Span
+from flyball.core.durations import from_us, to_us
+from flyball.domain.tracking.traces import PLACE_TAG, SPAN_KIND, Assessment, Span, Trace, TraceState
+from flyball.workspace.porting.records import SourceTrace
 
 _STATUS = {"STATUS_CODE_OK": "OK", "STATUS_CODE_ERROR": "ERROR"}
 
@@ -137,3 +139,62 @@ def _wrap(value: Any) -> dict[str, Any]:
 
 def _time(at_us: int) -> str:
     return from_us(at_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def read_wire_span(trace_id: str, found: dict[str, Any]) -> Span:
+    """Return a span as the protocol sends it."""
+    parent, ended = found.get("parent_span_id"), int(found.get("end_time_unix_nano") or 0)
+    texts = {pair["key"]: pair.get("value", {}).get("string_value") for pair in found.get("attributes", ())}
+    code = (found.get("status") or {}).get("code", "")
+    return Span(
+        trace_id=trace_id,
+        id=base64.b64decode(found["span_id"]).hex(),
+        parent=base64.b64decode(parent).hex() if parent else "",
+        name=found.get("name", "").replace("\0", "\ufffd"),
+        kind=str(texts.get(SPAN_KIND) or "UNKNOWN"),
+        status=_STATUS.get(code, "UNSET"),
+        started_at_ns=int(found.get("start_time_unix_nano") or 0),
+        ended_at_ns=ended or None,
+        content=found,
+    )
+
+
+def read_wire_trace(found: dict[str, Any]) -> SourceTrace:
+    """Return a trace without its spans as the protocol sends it."""
+    duration, metadata = found.get("execution_duration"), found.get("trace_metadata", {})
+    trace = Trace(
+        id=found["trace_id"],
+        experiment_id=int(found["trace_location"]["mlflow_experiment"]["experiment_id"]),
+        started_at_us=_read_time(found["request_time"]),
+        duration_us=None if duration is None else round(float(duration.rstrip("s")) * 1e6),
+        state=TraceState(found.get("state", TraceState.UNKNOWN.value)),
+        client_request_id=found.get("client_request_id"),
+        request_preview=found.get("request_preview"),
+        response_preview=found.get("response_preview"),
+        metadata=metadata,
+        tags=found.get("tags", {}),
+        assessments=[_read_wire_assessment(entry) for entry in found.get("assessments", ())],
+    )
+    return SourceTrace(trace, (), trace.tags.get(PLACE_TAG, ""))
+
+
+def _read_wire_assessment(found: dict[str, Any]) -> Assessment:
+    kind = next((name for name in ("feedback", "expectation", "issue") if name in found), "feedback")
+    body = found.get(kind, {})
+    value = body.get("value", body.get("issue_name"))
+    if "serialized_value" in body:
+        value = json.loads(body["serialized_value"]["value"])
+    return Assessment(
+        id=found["assessment_id"],
+        trace_id=found["trace_id"],
+        name=found["assessment_name"],
+        kind=kind,
+        value=value if isinstance(value, str) else msgspec.json.encode(value).decode(),
+        is_valid=bool(found.get("valid", True)),
+        created_at_us=_read_time(found["create_time"]),
+        content=found,
+    )
+
+
+def _read_time(text: str) -> int:
+    return to_us(msgspec.convert(text, datetime))

@@ -94,6 +94,10 @@ class Source(Protocol):
         """Yield the files below an address; None where it is a place that clients reach by themselves."""
         ...
 
+    def list_missing(self) -> list[str]:
+        """Return places of files that are not there although something should be."""
+        ...
+
     def close(self) -> None:
         """Let go of the store."""
         ...

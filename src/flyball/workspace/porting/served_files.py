@@ -1,0 +1,78 @@
+"""Files of artifacts that a server of MLflow hands out."""
+
+import http.client
+from collections.abc import Iterator
+from typing import BinaryIO, cast
+from urllib.parse import quote, unquote, urlsplit
+
+import msgspec
+
+from flyball.workspace.porting.connections import Connections, RefusedError
+from flyball.workspace.porting.folders import PROXIED
+from flyball.workspace.porting.records import SourceFile
+
+_PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+_LIST = "/api/2.0/mlflow/artifacts/list"
+_GET = "/get-artifact"
+
+
+class ServedFile(msgspec.Struct, frozen=True):
+    """Implements `SourceFile` over HTTP."""
+
+    path: str
+    size_bytes: int
+    server: Connections
+    address: str
+    query: dict[str, str] = {}
+
+    def open(self) -> BinaryIO:
+        """See `SourceFile.open`."""
+        response: http.client.HTTPResponse = self.server.open(self.address, self.query)
+        return cast(BinaryIO, response)
+
+
+class ServedFiles:
+    """Lists what is below addresses.
+
+    Args:
+        server: The server.
+    """
+
+    def __init__(self, server: Connections) -> None:
+        self._server = server
+
+    def list_files(self, location: str, run_id: str) -> Iterator[SourceFile] | None:
+        """Yield the files below an address; None where clients reach them without the server."""
+        parts = urlsplit(location)
+        if parts.scheme == PROXIED:
+            return self._walk_proxied(unquote(parts.path).strip("/"), "")
+        if parts.scheme in ("", "file"):
+            # On the server's own disk: it hands out what belongs to runs.
+            return self._walk_run(run_id, "") if run_id else iter(())
+        return None
+
+    def _walk_proxied(self, root: str, below: str) -> Iterator[SourceFile]:
+        found = self._server.get(_PROXY, path=f"{root}/{below}".rstrip("/"))
+        for entry in found.get("files", ()):
+            # Names come relative to what was asked for.
+            path = f"{below}/{entry['path']}".lstrip("/")
+            if entry.get("is_dir"):
+                yield from self._walk_proxied(root, path)
+            else:
+                address = f"{_PROXY}/{quote(f'{root}/{path}')}"
+                yield ServedFile(path, int(entry.get("file_size") or 0), self._server, address)
+
+    def _walk_run(self, run_id: str, below: str) -> Iterator[SourceFile]:
+        query = {"run_id": run_id, "run_uuid": run_id} | ({"path": below} if below else {})
+        try:
+            found = self._server.get(_LIST, **query)
+        except RefusedError as error:
+            if error.status == http.HTTPStatus.NOT_FOUND:
+                return
+            raise
+        for entry in found.get("files", ()):
+            if entry.get("is_dir"):
+                yield from self._walk_run(run_id, entry["path"])
+            else:
+                where = {"run_uuid": run_id, "path": entry["path"]}
+                yield ServedFile(entry["path"], int(entry.get("file_size") or 0), self._server, _GET, where)
