@@ -51,7 +51,7 @@ class Connections:
         self._local = threading.local()
         self._open: list[http.client.HTTPConnection] = []
 
-    def get(self, path: str, **query: Any) -> dict[str, Any]:
+    def get(self, path: str, /, **query: Any) -> dict[str, Any]:
         """Return the JSON at a path.
 
         Raises:
@@ -74,7 +74,10 @@ class Connections:
             connection.close()
 
     def _json(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
-        text = self._send(method, path, body).read()
+        try:
+            text = self._send(method, path, body).read()
+        except (OSError, http.client.HTTPException) as error:
+            raise BackendUnavailableError(f"{self.address} broke off its answer to {path[:200]}: {error}") from error
         try:
             found = json.loads(text)  # numbers that are none come as NaN, which stricter readers refuse
         except ValueError as error:

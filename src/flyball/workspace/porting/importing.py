@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from http.client import HTTPException
 from typing import NamedTuple
 
 import msgspec
@@ -183,7 +184,7 @@ class Importer:
                 found.size_bytes += file.size_bytes
                 try:
                     found.kept.append((item.place.below(file.path), *self._keep(file)))
-                except (FlyballError, OSError) as error:
+                except (FlyballError, OSError, HTTPException) as error:
                     found.problems.append(f"the file {file.path!r} of {item.what}: {error}")
         except (FlyballError, OSError) as error:
             found.problems.append(f"the files of {item.what}: {error}")

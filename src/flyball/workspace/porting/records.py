@@ -114,6 +114,6 @@ STATUS_OF = {
 
 def restore_infinity(value: float) -> float:
     """Return what was logged: the largest number stands for infinity there."""
-    if abs(value) < LARGEST:
+    if value != value or abs(value) < LARGEST:  # NaN stays
         return value
     return float("inf") if value > 0 else float("-inf")
