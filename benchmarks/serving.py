@@ -133,7 +133,7 @@ class _Bench:
         self._prepare()
         port = find_port()
         command = [sys.executable, "-m", "flyball.server.gateway", str(self._project), str(self._home)]
-        settings = {"FLYBALL_GRPC_PORT": "-1"}
+        settings = {"FLYBALL_GRPC_PORT": "-1", "FLYBALL_GATEWAY_PROCESSES": str(processes)}
         begin = time.monotonic()
         pinned = None if core is None else self._cores[core]
         with _running([*command, "127.0.0.1", str(port - 1)], pinned, settings) as process:

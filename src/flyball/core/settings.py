@@ -26,6 +26,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         port: The control plane's port; inference over HTTP is one above it.
         grpc_port: Where inference over gRPC listens; 0 means two above ``port``, -1 turns it off.
         workers: Processes that run a pipeline's steps; 0 means one for each core.
+        gateway_processes: Processes that answer inference behind one address; 0 means one for each core.
+        gateway_stuck_seconds: A process that answers nobody for so long, such as for a model that never returns, is
+            ended and another takes its place; 0 lets it wait for ever.
         max_body_bytes: A longer request body is refused unread.
         tick_seconds: How often the loop looks for something to do.
         log_format: How the gateway and the loop write their logs: ``text`` or ``json``.
@@ -50,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port: int = 3592
     grpc_port: int = 0
     workers: int = 0
+    gateway_processes: int = 1
+    gateway_stuck_seconds: float = 30.0
     max_body_bytes: int = 8_000_000
     tick_seconds: float = 1.0
     log_format: Literal["text", "json"] = "text"

@@ -40,6 +40,7 @@ from flyball.server.inference.paths import refuse_as_problem
 from flyball.server.inference.protocols import Protocols
 from flyball.server.inference.short_way import ShortWay
 from flyball.server.inference.telemetry import Telemetry
+from flyball.server.inference.watchdog import Watchdog
 from flyball.server.problems import (
     MEDIA_TYPE,
     MediaTypeError,
@@ -72,6 +73,7 @@ class InferenceApp:
         grpc_address: Where to listen for gRPC; nowhere when it is empty.
         telemetry: Watches requests; counts alone by default.
         loads: Notes which versions are brought into memory.
+        watchdog: Ends the process when the event loop stands still.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class InferenceApp:
         grpc_address: str = "",
         telemetry: Telemetry | None = None,
         loads: ObservedLoader | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._plane = plane
         self._prediction_log = log
@@ -91,6 +94,7 @@ class InferenceApp:
         self._telemetry = telemetry or Telemetry(GatewayMetrics())
         self._metrics = self._telemetry.metrics
         self._loads = loads
+        self._watchdog = watchdog or Watchdog(0.0)
         self._is_ready = False
         # One thread of its own: loading a version must not wait behind anything, nor hold up a request.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fleet")
@@ -125,8 +129,10 @@ class InferenceApp:
         gc.freeze()
         tasks = [asyncio.create_task(self._follow(loop)), asyncio.create_task(self._rotate())]
         self._is_ready = True
+        self._watchdog.feed()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        self._watchdog.stop()
         await self._protocols.stop()
         if self._telemetry.tracer is not None:
             await loop.run_in_executor(None, self._telemetry.tracer.close)
@@ -151,6 +157,7 @@ class InferenceApp:
             due_s = monotonic_s() + _ROTATE_EVERY_S
             await asyncio.sleep(_ROTATE_EVERY_S)
             self._metrics.set_lag(monotonic_s() - due_s)
+            self._watchdog.feed()
             self._prediction_log.rotate_if_due()
             self._note_fleet()
             self._metrics.publish()

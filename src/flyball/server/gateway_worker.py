@@ -1,0 +1,59 @@
+"""One process that answers inference; alone, or one of several behind one address."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from flyball.server.asgi import mount
+from flyball.server.feast.app import FeastApp
+from flyball.server.feast.app import serves as serves_feast
+from flyball.server.inference.app import InferenceApp
+from flyball.server.inference.metrics import GatewayMetrics
+from flyball.server.inference.run import serve
+from flyball.server.inference.telemetry import Telemetry
+from flyball.server.inference.tracing import open_tracer
+from flyball.server.inference.watchdog import Watchdog
+from flyball.server.lifeline import when_supervisor_ends
+from flyball.server.logs import set_up_logging
+from flyball.server.ports import find_grpc_port
+from flyball.workspace.workspace import Workspace
+
+
+def work(project: str, home: str, host: str, port: str, worker: str = "0", *, is_shared: bool = False) -> None:
+    """Answer until SIGTERM, or until the supervisor ends.
+
+    Args:
+        project: The project's folder.
+        home: The home's folder.
+        host: Where to listen.
+        port: The control plane's port; inference is at the one above it.
+        worker: This process's name among those of the gateway.
+        is_shared: Whether others listen at the same address.
+    """
+    when_supervisor_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    workspace = Workspace(Path(project), Path(home))
+    set_up_logging(workspace.settings.log_format)
+    workspace.fleet.refresh()
+    telemetry = Telemetry(
+        GatewayMetrics(workspace.home / "metrics", worker),
+        open_tracer(workspace.settings.otlp_endpoint, workspace.clock),
+        logs_requests=workspace.settings.log_requests,
+    )
+    grpc_port = find_grpc_port(int(port), workspace.settings.grpc_port)
+    app = InferenceApp(
+        workspace.data_plane,
+        workspace.predictions.log,
+        workspace.versions_on_demand,
+        max_body_bytes=workspace.settings.max_body_bytes,
+        grpc_address=f"{host}:{grpc_port}" if grpc_port else "",
+        telemetry=telemetry,
+        loads=workspace.loader,
+        watchdog=Watchdog(workspace.settings.gateway_stuck_seconds),
+    )
+    feast = FeastApp(workspace, max_body_bytes=workspace.settings.max_body_bytes)
+    serve(mount(feast, serves_feast, app), host, int(port) + 1, app.short_way, is_shared=is_shared)
+
+
+if __name__ == "__main__":
+    work(*sys.argv[1:6], is_shared=True)
