@@ -1,5 +1,6 @@
 """A gateway with made-up models: ``python -m tests.server.inference.gateway_process ROOT PORT [FLAG]``."""
 
+import ctypes
 import os
 import resource
 import signal
@@ -24,6 +25,7 @@ from flyball.server.inference.metrics import GatewayMetrics
 from flyball.server.inference.run import serve
 from flyball.server.inference.telemetry import Telemetry
 from flyball.server.inference.tracing import open_tracer
+from flyball.server.inference.watchdog import Watchdog
 from flyball.server.logs import set_up_logging
 from tests.domain.serving.conftest import House, breaks, fixed
 
@@ -36,7 +38,7 @@ def slowly(frame: pl.DataFrame) -> Any:
 
 
 class SumPredictor:
-    """Adds the numbers of a row; breaks at 13, and takes its time at 17."""
+    """Adds the numbers of a row; breaks at 13, takes its time at 17, and never returns at 19."""
 
     def predict(self, frame: pl.DataFrame) -> Any:
         return self.predict_array(frame.select(pl.all().cast(pl.Float64)).to_numpy())
@@ -46,6 +48,8 @@ class SumPredictor:
             raise ValueError("thirteen")
         if (inputs[:, 0] == 17).any():
             time.sleep(0.5)
+        if (inputs[:, 0] == 19).any():
+            ctypes.PyDLL(None).sleep(60)  # as a library does that never returns and lets nobody else compute
         return np.nansum(inputs, axis=1)
 
 
@@ -106,6 +110,7 @@ def main(root: str, port: str, flag: str = "") -> None:
         max_body_bytes=MAX_BODY_BYTES,
         grpc_address=grpc_address,
         telemetry=telemetry,
+        watchdog=Watchdog(1.5 if flag == "watched" else 0.0),
     )
     serve(app, "127.0.0.1", int(port), app.short_way)
 

@@ -5,11 +5,12 @@ import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from typing import Any
 
 import pytest
 
-from tests.server.inference.conftest import Gateway
+from tests.server.inference.conftest import Gateway, StartGateway
 
 ROW: dict[str, Any] = {"customer_id": 3, "income": 10.5, "term": 2}
 
@@ -166,3 +167,14 @@ def test_requests_are_counted_by_protocol_and_version(gateway: Gateway) -> None:
     for name in ("flyball", "open_inference"):
         assert f'flyball_requests_total{{endpoint="credit",protocol="{name}",code="200"}}' in text
     assert 'flyball_predictions_total{endpoint="credit",version="m/5",variant="live",status="ok"}' in text
+
+
+def test_a_process_whose_model_never_returns_is_ended_and_says_where_it_stood(start: StartGateway) -> None:
+    running = start("watched", "m/5")
+    assert running.predict(ROW).status == 200
+    with pytest.raises((ConnectionError, HTTPException)):
+        running.predict(ROW | {"income": 19})
+    errors = running.process.communicate(timeout=10)[1].decode()
+    assert running.process.returncode == 1
+    assert "predict_array" in errors
+    assert running.house.sealed().height == 1

@@ -243,7 +243,8 @@ class InferenceApp:
                 "problem": line.problem.message if line.problem is not None else None,
             }
         status = "ready" if is_ready else "not ready"
-        return Reply(200 if is_ready else 503, _encode({"status": status, "endpoints": endpoints}))
+        told = {"status": status, "worker": self._metrics.worker, "endpoints": endpoints}
+        return Reply(200 if is_ready else 503, _encode(told))
 
 
 def _require_method(method: str, path: str, allowed: str) -> None:

@@ -40,11 +40,12 @@ class GatewayMetrics:
 
     Attributes:
         families: Everything that is counted.
+        worker: The process's name.
     """
 
     def __init__(self, folder: Path | None = None, worker: str = "0") -> None:
         self._file = None if folder is None else folder / f"{worker}.json"
-        self._worker = worker
+        self.worker = worker
         of_request = ("endpoint", "protocol")
         self._requests = Family(
             "flyball_requests_total", "counter", "Requests by how they were answered.", (*of_request, "code")
@@ -112,11 +113,11 @@ class GatewayMetrics:
 
     def count_begin(self) -> None:
         """Count a request that came."""
-        self._in_progress.add((self._worker,))
+        self._in_progress.add((self.worker,))
 
     def count_end(self, exchange: Exchange, code: str, duration_s: float) -> None:
         """Count a request that was answered; of no endpoint when it asked for none that exists."""
-        self._in_progress.add((self._worker,), -1.0)
+        self._in_progress.add((self.worker,), -1.0)
         if exchange.endpoint or exchange.protocol != "other":
             self._requests.add((exchange.endpoint, exchange.protocol, code))
         if exchange.endpoint:
@@ -138,7 +139,7 @@ class GatewayMetrics:
 
     def set_lag(self, lag_s: float) -> None:
         """Note how late the event loop is."""
-        self._lag.set((self._worker,), max(0.0, lag_s))
+        self._lag.set((self.worker,), max(0.0, lag_s))
 
     def describe_lines(self, lines: Mapping[str, Line]) -> None:
         """Note who takes traffic now."""
@@ -206,13 +207,13 @@ class GatewayMetrics:
     def _measure_process(self) -> None:
         memory, cpu, files = self._process
         used = resource.getrusage(resource.RUSAGE_SELF)
-        cpu.set((self._worker,), used.ru_utime + used.ru_stime)
+        cpu.set((self.worker,), used.ru_utime + used.ru_stime)
         try:
             pages = int(Path("/proc/self/statm").read_bytes().split()[1])
-            files.set((self._worker,), float(sum(1 for _ in Path("/proc/self/fd").iterdir())))
+            files.set((self.worker,), float(sum(1 for _ in Path("/proc/self/fd").iterdir())))
         except OSError:  # not Linux: what the system cannot tell is left out
             return
-        memory.set((self._worker,), float(pages * _PAGE_BYTES))
+        memory.set((self.worker,), float(pages * _PAGE_BYTES))
 
 
 def _read(file: Path) -> _Snapshot | None:
