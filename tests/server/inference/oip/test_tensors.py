@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flyball.domain.data.schemas import Field
@@ -33,6 +33,7 @@ def tensors(draw: st.DrawFn) -> Tensor:
     return Tensor("x", datatype, (rows, width), values)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tensor=tensors())
 def test_raw_bytes_are_read_as_they_were_written(tensor: Tensor) -> None:
     found = read_raw(tensor.name, tensor.datatype, tensor.shape, write_raw(tensor))
