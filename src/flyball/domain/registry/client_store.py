@@ -247,7 +247,8 @@ def list_models_of(tx: Transaction, model_ids: Sequence[str]) -> dict[str, list[
     for part in _parts(model_ids):
         for model_id, name, number in tx.tuples(
             "SELECT logged_model, model, number FROM registry_version"
-            f" WHERE logged_model IN ({_marks(part)}) AND deleted_at_us IS NULL ORDER BY logged_model, model, number",
+            f" WHERE logged_model IN ({_marks(part)}) AND logged_model <> '' AND deleted_at_us IS NULL"
+            " ORDER BY logged_model, model, number",
             part,
         ):
             found.setdefault(model_id, []).append((name, number))

@@ -13,9 +13,10 @@ from flyball.storage.db import Row, Transaction
 _PART = 300
 _MODEL = (
     "m.number, m.id, m.experiment_id, m.name, m.model_type, m.run_id, m.status, m.created_at_us, m.updated_at_us,"
-    " m.deleted_at_us, e.artifact_location"
+    " m.deleted_at_us, (SELECT e.artifact_location FROM tracking_experiment AS e WHERE e.id = m.experiment_id)"
+    " AS artifact_location"
 )
-_FROM = "FROM registry_logged_model AS m JOIN tracking_experiment AS e ON e.id = m.experiment_id"
+_FROM = "FROM registry_logged_model AS m"
 _KEYS: dict[str, tuple[str, type]] = {
     "name": ("m.name", str),
     "model_id": ("m.id", str),
@@ -131,15 +132,20 @@ def search(
         sql, values = _of_datasets(datasets)
         where.append(f"EXISTS (SELECT 1 FROM tracking_point AS p WHERE p.model_id = m.id{sql})")
         params += values
-    inner = f"SELECT {_MODEL}{columns} {_FROM} WHERE {' AND '.join(where)}"
+    sql = f"SELECT {_MODEL}{columns} {_FROM} WHERE {' AND '.join(where)}"
     names = [(f"k{place}", up) for place, (_, _, up, _) in enumerate(keys)]
-    outer = f"SELECT * FROM ({inner}) AS found"
+    # By their expressions, an index can give the order; those that have parameters are computed once, inside.
+    has_params = any(values for _, values, _, _ in keys)
+    order_keys = names if has_params else [(expression, up) for expression, _, up, _ in keys]
+    if has_params:
+        sql = f"SELECT * FROM ({sql}) AS found WHERE 1 = 1"
     if after is not None:
-        sql, values = keyset(names, after)
-        outer += f" WHERE {sql}"
-        params += values
-    order = ", ".join(f"{name} {'ASC' if up else 'DESC'}" for name, up in names)
-    rows = tx.rows(f"{outer} ORDER BY {order} LIMIT ?", [*params, limit])
+        condition, values = keyset(order_keys, after)
+        first, up = order_keys[0]
+        sql += f" AND {first} {'>=' if up else '<='} ? AND {condition}"
+        params += [after[0], *values]
+    order = ", ".join(f"{name} {'ASC' if up else 'DESC'}" for name, up in order_keys)
+    rows = tx.rows(f"{sql} ORDER BY {order} LIMIT ?", [*params, limit])
     return [(model, [row[name] for name, _ in names]) for model, row in zip(_read(tx, rows), rows, strict=True)]
 
 

@@ -1,8 +1,9 @@
 """The registry's SQL."""
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
+
+import msgspec
 
 from flyball.core.durations import from_us, to_us
 from flyball.core.encoding import to_canonical_json
@@ -265,9 +266,9 @@ def read_version(row: Row) -> ModelVersion:
         number=row["number"],
         status=Status(row["status"]),
         package_digest=row["package_digest"],
-        metrics=json.loads(row["metrics"]),
+        metrics=msgspec.json.decode(row["metrics"]),
         run_id=row["run_id"],
-        lineage=json.loads(row["lineage"]),
+        lineage=msgspec.json.decode(row["lineage"]),
         description=row["description"],
         evidence=row["evidence"],
         created_at=from_us(row["created_at_us"]),
