@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         otlp_endpoint: Where traces of requests go, such as ``http://localhost:4318``; needs ``flyball[otel]``.
         notifiers: Where alerts go, besides the journal: names of installed notifiers.
         webhooks: Addresses that the webhook notifier posts alerts to.
+        webhooks_to_private_addresses: Whether clients of MLflow's registry may have webhooks posted to this machine and
+            to private networks.
         users: Each user's roles, for approvals.
         online: Where the newest features of each entity are: ``lmdb`` in the home, ``lmdb:///folder``, or a Redis such
             as ``redis://localhost:6379/0?prefix=credit``, with ``flyball[redis]``. Projects on one server need a prefix
@@ -62,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     otlp_endpoint: str = ""
     notifiers: list[str] = msgspec.field(default_factory=lambda: ["console"])
     webhooks: list[str] = msgspec.field(default_factory=list)
+    webhooks_to_private_addresses: bool = False
     users: dict[str, list[str]] = msgspec.field(default_factory=dict)
     online: str = "lmdb"
     online_timeout_seconds: float = 0.25

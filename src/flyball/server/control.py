@@ -14,6 +14,7 @@ from flyball.server.health import Health
 from flyball.server.lifeline import when_supervisor_ends
 from flyball.server.mlflow.app import MlflowApp, serves
 from flyball.server.spools import start_taking_up
+from flyball.server.webhooks import start_telling
 from flyball.workspace.home import Home
 
 
@@ -23,6 +24,7 @@ def main(project: str, home: str, host: str, port: str) -> None:
     root, place = Path(project), Path(home)
     rooms = Home(root, place)
     start_taking_up(rooms)
+    start_telling(rooms)
     is_whole = has_project(root)
 
     def make_rest() -> Application:

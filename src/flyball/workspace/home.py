@@ -13,6 +13,7 @@ from flyball.core.settings import Settings, load_settings
 from flyball.domain.access.service import AccessService
 from flyball.domain.journal.service import Journal
 from flyball.domain.lineage.service import LineageService
+from flyball.domain.monitoring.webhook_service import WebhookService
 from flyball.domain.registry.client_service import ClientRegistry
 from flyball.domain.registry.logged_service import LoggedModelService
 from flyball.domain.registry.service import RegistryService
@@ -139,6 +140,14 @@ class Home:
     def logged_models(self) -> LoggedModelService:
         """Models that clients log to experiments."""
         return LoggedModelService(self.db, self.journal, self.clock)
+
+    @cached_property
+    def webhooks(self) -> WebhookService:
+        """What clients of the MLflow protocol want to be told of the registry."""
+        from flyball.notifiers.signed_webhook import SignedPoster  # it loads TLS
+
+        poster = SignedPoster(self.clock, allows_private=self.settings.webhooks_to_private_addresses)
+        return WebhookService(self.db, self.journal, self.clock, poster)
 
     @cached_property
     def predictions(self) -> "PredictionService":

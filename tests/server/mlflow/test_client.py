@@ -18,6 +18,7 @@ SCRIPTS = Path(__file__).parent / "clients"
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     project = tmp_path_factory.mktemp("project")
     (project / "project.py").write_text("import flyball as fb\n", encoding="utf-8")
+    (project / "flyball.toml").write_text("webhooks_to_private_addresses = true\n", encoding="utf-8")
     system = System(project)
     system.up()
     yield system
@@ -81,6 +82,11 @@ def test_the_calls_of_the_client_for_r(system: System) -> None:
     assert json.dumps(found["data"]["metrics"]) == json.dumps(
         [{"key": "rmse", "value": 0.79, "timestamp": 1_700_000_000_100, "step": 0}]
     )
+
+
+@pytest.mark.slow
+def test_webhooks(system: System, tmp_path: Path) -> None:
+    run_script(system, "webhooks", tmp_path)
 
 
 @pytest.mark.slow

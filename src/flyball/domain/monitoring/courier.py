@@ -1,15 +1,15 @@
-"""Brings alerts from the journal to the notifiers: each at least once, in order, whatever crashes in between."""
+"""Brings events from the journal to those who are to be told: each at least once, in order, whatever crashes."""
 
 import logging
 import threading
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol
 
 from flyball.core.clock import Clock, sleep
 from flyball.core.errors import BackendError, BackendUnavailableError
 from flyball.domain.journal.events import Event
 from flyball.domain.journal.service import Journal
-from flyball.domain.monitoring import store
+from flyball.domain.monitoring import delivery_store as store
 from flyball.domain.monitoring.deliveries import Delivery, Patience
 from flyball.domain.monitoring.notifiers import Notification, Notifier
 from flyball.storage.db import Database
@@ -20,23 +20,60 @@ NOTIFICATION_FAILED = "monitoring.notification.failed"
 
 _log = logging.getLogger(__name__)
 _PAGE = 100
-_POLL_S = 5.0
+_POLL_S = 2.0
 
 Outcome = Literal["told", "given-up", "later"]
 
 
-class Courier:
-    """Reads alerts from the journal with one cursor a notifier.
+class Receiver(Protocol):
+    """Somebody who is told of events."""
 
-    A notifier that fails delays its own alerts only. `start` does the work on a thread of its own, so that nobody
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of events."""
+        ...
+
+    def send(self, event: Event) -> None:
+        """Tell one event, or raise; it may be called again with the same one.
+
+        Raises:
+            BackendUnavailableError: It could not be told now; trying again may help.
+            BackendError: It was refused; trying again as it is will not help.
+        """
+        ...
+
+
+class AlertReceiver:
+    """Implements `Receiver` for a notifier, which is told alerts."""
+
+    kinds = (ALERT_RAISED, ALERT_RESOLVED)
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+
+    def send(self, event: Event) -> None:
+        """See `Receiver.send`."""
+        self._notifier.send(_to_notification(event))
+
+
+def cursor_of(name: str) -> str:
+    """Return the name of a receiver's cursor."""
+    return f"notifier/{name}"
+
+
+class Courier:
+    """Reads events from the journal with one cursor a receiver.
+
+    A receiver that fails delays its own events only. `start` does the work on a thread of its own, so that nobody
     waits for a slow receiver; `deliver` does what is due at once.
 
     Args:
         db: Holds the cursors and the failures.
-        journal: Where alerts are read.
+        journal: Where events are read.
         clock: Tells when the next round is due.
-        notifiers: By name, as `notifiers.open_notifiers` gives them.
+        notifiers: Those who are told alerts, by name, as `notifiers.open_notifiers` gives them.
         patience: How hard to try.
+        find_receivers: Gives others who are told, by name; asked each time.
     """
 
     def __init__(
@@ -46,11 +83,13 @@ class Courier:
         clock: Clock,
         notifiers: Mapping[str, Notifier],
         patience: Patience | None = None,
+        find_receivers: Callable[[], Mapping[str, Receiver]] = dict,
     ) -> None:
         self._db = db
         self._journal = journal
         self._clock = clock
-        self._notifiers = dict(notifiers)
+        self._alerted = {name: AlertReceiver(notifier) for name, notifier in notifiers.items()}
+        self._find_receivers = find_receivers
         self._patience = patience or Patience()
         self._known: set[str] = set()
         self._news = threading.Event()
@@ -59,8 +98,9 @@ class Courier:
         self._thread: threading.Thread | None = None
 
     def deliver(self) -> int:
-        """Tell every notifier what it has not been told, as far as it is due; return how many were told."""
-        return sum(self._deliver_to(name, notifier) for name, notifier in self._notifiers.items())
+        """Tell every receiver what it has not been told, as far as it is due; return how many were told."""
+        receivers: dict[str, Receiver] = {**self._alerted, **self._find_receivers()}
+        return sum(self._deliver_to(name, receiver) for name, receiver in receivers.items())
 
     def failures(self) -> list[Delivery]:
         """Return what could not be told yet, and what was given up, newest first."""
@@ -90,16 +130,16 @@ class Courier:
             try:
                 self.deliver()
             except Exception:  # noqa: BLE001  (the edge of a worker: it must outlive a busy database)
-                _log.exception("alerts could not be delivered; trying again")
+                _log.exception("events could not be delivered; trying again")
         self._db.close()
 
-    def _deliver_to(self, name: str, notifier: Notifier) -> int:
-        cursor_name = f"notifier/{name}"
-        self._welcome(name, cursor_name)
+    def _deliver_to(self, name: str, receiver: Receiver) -> int:
+        cursor_name = cursor_of(name)
+        self._welcome(name, cursor_name, receiver.kinds)
         told, place = 0, self._journal.cursor(cursor_name)
-        while events := self._journal.list_events(after=place, kinds=(ALERT_RAISED, ALERT_RESOLVED), limit=_PAGE):
+        while events := self._journal.list_events(after=place, kinds=receiver.kinds, limit=_PAGE):
             for event in events:
-                outcome = "later" if self._stopped.is_set() else self._tell(name, notifier, event)
+                outcome = "later" if self._stopped.is_set() else self._tell(name, receiver, event)
                 if outcome == "later":
                     return told
                 told += outcome == "told"
@@ -110,13 +150,13 @@ class Courier:
                         store.delete_delivery(tx, name, place)
         return told
 
-    def _welcome(self, name: str, cursor_name: str) -> None:
-        """Spare a notifier that is new here the alerts of long ago."""
+    def _welcome(self, name: str, cursor_name: str, kinds: tuple[str, ...]) -> None:
+        """Spare a receiver that is new here the events of long ago."""
         if name in self._known:
             return
         now = self._clock.now()
         old = self._journal.list_events(
-            kinds=(ALERT_RAISED, ALERT_RESOLVED),
+            kinds=kinds,
             until=now - self._patience.newcomer_reads,
             limit=1,
             newest_first=True,
@@ -126,13 +166,13 @@ class Courier:
                 self._journal.move_cursor(tx, cursor_name, old[0].seq)
         self._known.add(name)
 
-    def _tell(self, name: str, notifier: Notifier, event: Event) -> Outcome:
+    def _tell(self, name: str, receiver: Receiver, event: Event) -> Outcome:
         with self._db.read() as tx:
             before = store.find_delivery(tx, name, event.seq)
         if before is not None and before.next_at is not None and before.next_at > self._clock.now():
             return "later"
         try:
-            self._send(notifier, _to_notification(event))
+            self._send(receiver, event)
         except BackendError as error:
             return self._record_failure(name, event, before, error)
         except Exception as error:  # noqa: BLE001  (the edge to a stranger's plugin, which may raise anything)
@@ -140,7 +180,7 @@ class Courier:
             return self._record_failure(name, event, before, broken)
         return "told"
 
-    def _send(self, notifier: Notifier, notification: Notification) -> None:
+    def _send(self, receiver: Receiver, event: Event) -> None:
         from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
         first = self._patience.first_wait_s
@@ -152,7 +192,7 @@ class Courier:
             reraise=True,
         ):
             with attempt:
-                notifier.send(notification)
+                receiver.send(event)
 
     def _record_failure(self, name: str, event: Event, before: Delivery | None, error: BackendError) -> Outcome:
         rounds = 1 + (before.rounds if before else 0)

@@ -140,9 +140,9 @@ def search(
     if has_params:
         sql = f"SELECT * FROM ({sql}) AS found WHERE 1 = 1"
     if after is not None:
-        condition, values = keyset(order_keys, after)
+        beyond, values = keyset(order_keys, after)
         first, up = order_keys[0]
-        sql += f" AND {first} {'>=' if up else '<='} ? AND {condition}"
+        sql += f" AND {first} {'>=' if up else '<='} ? AND {beyond}"
         params += [after[0], *values]
     order = ", ".join(f"{name} {'ASC' if up else 'DESC'}" for name, up in order_keys)
     rows = tx.rows(f"{sql} ORDER BY {order} LIMIT ?", [*params, limit])

@@ -13,6 +13,7 @@ from flyball.server.mlflow import (
     runs,
     traces,
     versions,
+    webhooks,
 )
 from flyball.server.mlflow.routing import Route
 
@@ -27,6 +28,7 @@ ROUTES: tuple[Route, ...] = (
     *model_versions.ROUTES,
     *packages.ROUTES,
     *logged_models.ROUTES,
+    *webhooks.ROUTES,
     *artifacts.ROUTES,
     *multipart.ROUTES,
 )
