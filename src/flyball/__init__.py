@@ -44,6 +44,11 @@ if TYPE_CHECKING:
     from flyball.domain.registry.gates import service_test as service_test
     from flyball.domain.serving.ab_tests import ab_test as ab_test
     from flyball.domain.serving.bandits import bandit as bandit
+    from flyball.domain.serving.graphs import constant as constant
+    from flyball.domain.serving.graphs import ensemble as ensemble
+    from flyball.domain.serving.graphs import fallback as fallback
+    from flyball.domain.serving.graphs import model as model
+    from flyball.domain.serving.graphs import route as route
     from flyball.domain.serving.rollouts import canary as canary
     from flyball.domain.serving.rollouts import shadow as shadow
     from flyball.domain.tracking.logging import log_artifact as log_artifact
@@ -59,19 +64,23 @@ _HOMES = {
     "ab_test": "domain.serving.ab_tests",
     "attribution_drift": "domain.monitoring.attributions",
     "bandit": "domain.serving.bandits",
-    "candidate": "domain.registry.candidates",
     "canary": "domain.serving.rollouts",
+    "candidate": "domain.registry.candidates",
     "column": "domain.data.expectations",
+    "constant": "domain.serving.graphs",
     "degraded": "domain.loop.triggers",
     "drift": "domain.monitoring.monitors",
     "drifted": "domain.loop.triggers",
+    "ensemble": "domain.serving.graphs",
     "every": "domain.loop.triggers",
     "expression": "domain.data.expectations",
+    "fallback": "domain.serving.graphs",
     "features": "domain.features.views",
     "latency": "domain.registry.gates",
     "log_artifact": "domain.tracking.logging",
     "log_metric": "domain.tracking.logging",
     "metric": "domain.registry.gates",
+    "model": "domain.serving.graphs",
     "new_data": "domain.loop.triggers",
     "no_leaks": "domain.registry.gates",
     "not_worse_than_champion": "domain.registry.gates",
@@ -81,6 +90,7 @@ _HOMES = {
     "prediction_mean": "domain.monitoring.monitors",
     "quality": "domain.monitoring.monitors",
     "request_features": "domain.features.views",
+    "route": "domain.serving.graphs",
     "rows_at_least": "domain.data.expectations",
     "rows_at_most": "domain.data.expectations",
     "run": "workspace.live_runs",

@@ -8,7 +8,7 @@ from flyball.core.errors import ConflictError, InvalidInputError, UnknownNameErr
 from flyball.core.settings import PROJECT_FILE
 from flyball.domain.data.tables import Entity, Table
 from flyball.domain.features.views import FeatureView, RequestFeatures
-from flyball.domain.loop.endpoints import Endpoint
+from flyball.domain.loop.endpoints import Endpoint, check_graphs
 from flyball.domain.pipelines.steps import Pipeline, Step
 from flyball.workspace.loading import import_project
 
@@ -34,6 +34,7 @@ class Project:
         self.steps = gather(module, Step)
         self.pipelines = gather(module, Pipeline)
         self.endpoints = gather(module, Endpoint)
+        check_graphs(self.endpoints.values())
         self.feature_lists = _gather_feature_lists(module, self.views)
 
     @classmethod

@@ -153,7 +153,13 @@ class Workspace(Home):
     def fleet(self) -> Fleet:
         """The versions in memory."""
         served = [
-            ServedEndpoint(name=name, model=endpoint.model, on_violation=endpoint.on_violation)
+            ServedEndpoint(
+                name=name,
+                model=endpoint.model,
+                on_violation=endpoint.on_violation,
+                graph=endpoint.graph,
+                prepare=endpoint.prepare,
+            )
             for name, endpoint in self.endpoints.items()
         ]
         return Fleet(

@@ -1,6 +1,6 @@
 """An endpoint as a project declares it: the model it serves and everything that keeps it right."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from flyball.core.errors import InvalidInputError
@@ -9,6 +9,7 @@ from flyball.domain.monitoring.metrics import find_metric
 from flyball.domain.monitoring.monitors import AttributionDrift, Monitor, check_names
 from flyball.domain.pipelines.steps import Pipeline
 from flyball.domain.registry.gates import Gate
+from flyball.domain.serving.graphs import Node, check_graph
 from flyball.domain.serving.rollouts import Stage, check_stages
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class Endpoint:
         monitors: What is watched while it is live.
         retrain: The pipeline that makes a new version.
         retrain_on: What starts it, besides a person.
+        graph: What answers, where it is more than the model alone: made by `model`, `ensemble`, `route` and `fallback`.
+        prepare: A function from a request's fields, a dict, to the fields that the model asks for, a dict; called
+            before anything is checked. The project's present one is used, whatever version answers.
         on_violation: What happens to a live request that breaks an expectation whose severity is ``fail``:
             ``"refuse"`` answers 422, ``"quarantine"`` records it without a prediction.
         name: The name in addresses; the variable's name by default.
@@ -46,6 +50,8 @@ class Endpoint:
         monitors: Sequence[Monitor] = (),
         retrain: Pipeline[..., Any] | None = None,
         retrain_on: Sequence[Trigger] = (),
+        graph: Node | None = None,
+        prepare: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         on_violation: Literal["refuse", "quarantine"] = "refuse",
         name: str | None = None,
     ) -> None:
@@ -57,6 +63,8 @@ class Endpoint:
         self.monitors = tuple(monitors)
         self.retrain = retrain
         self.retrain_on = tuple(retrain_on)
+        self.graph = graph
+        self.prepare = prepare
         self.on_violation = on_violation
         self._check()
 
@@ -94,11 +102,9 @@ class Endpoint:
                     raise InvalidInputError(
                         f"{what} of the endpoint for {self.model!r} holds {value!r}, which does not belong there"
                     )
+        self._check_serving()
         check_names(self.monitors)
         check_stages(self.rollout)
-        for stage in self.rollout:
-            if stage.metric is not None:
-                find_metric(stage.metric)
         if self.retrain is not None and not isinstance(self.retrain, Pipeline):
             raise InvalidInputError(
                 f"retrain of the endpoint for {self.model!r} must be a pipeline, but {self.retrain!r} was given",
@@ -108,3 +114,28 @@ class Endpoint:
             raise InvalidInputError(
                 f"the endpoint for {self.model!r} says when to retrain (retrain_on) but not what (retrain)"
             )
+
+    def _check_serving(self) -> None:
+        if self.graph is not None:
+            check_graph(self.graph, self.model)
+        if self.prepare is not None and not callable(self.prepare):
+            raise InvalidInputError(
+                f"prepare of the endpoint for {self.model!r} must be a function of one request, "
+                f"but {self.prepare!r} was given"
+            )
+        for stage in self.rollout:
+            if stage.metric is not None:
+                find_metric(stage.metric)
+
+
+def check_graphs(endpoints: Iterable[Endpoint]) -> None:
+    """Refuse graphs that ask a model which no endpoint of the project serves.
+
+    Raises:
+        InvalidInputError: There is one; it is named.
+    """
+    known = list(endpoints)
+    models = [endpoint.model for endpoint in known]
+    for endpoint in known:
+        if endpoint.graph is not None:
+            check_graph(endpoint.graph, endpoint.model, models)

@@ -73,6 +73,7 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         stage: The rollout's stage.
         rollout: The rollout's id.
         shadow_of: The ids of the predictions that were answered, when these only ran beside them.
+        propensity: How likely routing was to pick this variant.
     """
 
     batch: int
@@ -92,6 +93,7 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     stage: str | None = None
     rollout: str | None = None
     shadow_of: list[str] = []
+    propensity: float | None = None
 
 
 decode_batch = msgspec.json.Decoder(BatchRecord).decode
@@ -136,6 +138,7 @@ def expand(batch: BatchRecord) -> list[PredictionRecord]:
             stage=batch.stage,
             rollout=batch.rollout,
             shadow_of=batch.shadow_of[row] if batch.shadow_of else None,
+            propensity=batch.propensity,
         )
         for row, identifier in enumerate(list_ids(batch.id, height))
     ]

@@ -51,6 +51,7 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
         errors: What is wrong with the row.
         warnings: What was noticed, though the row was answered.
         explanation: What each feature added, where that was asked for.
+        node: Which node of the endpoint's graph answered, where it is one.
     """
 
     prediction: float | int | bool | str | None
@@ -64,6 +65,7 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
     errors: list[Problem] = []
     warnings: list[Problem] = []
     explanation: Explanation | None = None
+    node: str | None = None
 
     @property
     def is_ok(self) -> bool:

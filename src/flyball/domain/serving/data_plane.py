@@ -5,44 +5,30 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from flyball.core.clock import Clock, monotonic_s
-from flyball.core.durations import from_us, to_us
 from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.core.ids import IdSource
-from flyball.domain.data.reports import Violation
 from flyball.domain.predictions.labels import key_value
 from flyball.domain.predictions.log import PredictionLog
-from flyball.domain.predictions.records import LIVE_FOR_CANARY, NO_FIELDS, PredictionRecord, PredictionStatus, Reason
-from flyball.domain.serving.answers import Answer, FeatureUse, Problem, require_answered
+from flyball.domain.predictions.records import LIVE_FOR_CANARY, PredictionRecord, PredictionStatus
+from flyball.domain.serving.answers import Answer, require_answered
+from flyball.domain.serving.deadlines import Deadlines
 from flyball.domain.serving.direct import Block, DirectVersion, find_direct, list_rows
 from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk, DirectPlane
 from flyball.domain.serving.explaining import check_explainable, explain_rows
 from flyball.domain.serving.fleet import Fleet, Line, NothingLiveError, pin
+from flyball.domain.serving.graph_scoring import GraphScorer, prepare_rows
 from flyball.domain.serving.loaded import FeatureLookup, LoadedVersion
-from flyball.domain.serving.plan import ServingPlan, Variant
+from flyball.domain.serving.plan import Variant
 from flyball.domain.serving.routing import pick_variant
-from flyball.domain.serving.scoring import ModelFailedError, Scored, score_rows, time_us
+from flyball.domain.serving.rows import Row, make_answer, make_record, version_of
+from flyball.domain.serving.scoring import Attempt, ModelFailedError, Scored, score_rows
 
 Defer = Callable[[Callable[[], None]], None]
 """Takes work to be done once the answer is out."""
 Mark = Callable[[str], None]
 """Told the name of a stage when it ends."""
-_LONGEST_REFUSED_BYTES = 16_000
 _log = logging.getLogger("flyball.serving")
-_encode = msgspec.json.Encoder(enc_hook=str).encode
-
-
-class _Row(msgspec.Struct, kw_only=True):
-    """One row of a request on its way."""
-
-    request: Any
-    at: datetime
-    variant: Variant
-    scored: Scored = msgspec.field(default_factory=lambda: Scored(status=PredictionStatus.ERROR))
-    id: str = ""
-    node: str | None = None
 
 
 class DataPlane:
@@ -65,6 +51,7 @@ class DataPlane:
         self._clock = clock
         self._ids = ids or IdSource(clock)
         self._direct = DirectPlane(lookup, log, clock, self._ids)
+        self._deadlines = Deadlines()
 
     def find_direct(self, endpoint: str, pinned: LoadedVersion | None = None) -> DirectVersion | None:
         """Return what reads requests to an endpoint for the short way; None where only `predict` answers.
@@ -72,16 +59,17 @@ class DataPlane:
         Raises:
             UnknownNameError: There is no such endpoint.
         """
-        loaded = pinned or self.fleet.line(endpoint).live
-        return None if loaded is None else find_direct(loaded)
+        line = self.fleet.line(endpoint)
+        loaded = pinned or line.live
+        return None if loaded is None or not line.served.is_plain else find_direct(loaded)
 
     def begin_direct(
         self, endpoint: str, version: DirectVersion, block: Block, started_s: float, *, is_pinned: bool = False
     ) -> DirectAsk | None:
         """Return a request on the short way; None where it must go through `predict`. See `DirectPlane.route`."""
         line = self.fleet.line(endpoint)
-        if not is_pinned and line.live is not version.loaded:
-            return None  # swapped since the rows were read
+        if not line.served.is_plain or (not is_pinned and line.live is not version.loaded):
+            return None  # it is a graph, or was swapped since the rows were read
         return self._direct.route(line, version, block, started_s, is_pinned=is_pinned)
 
     def answer_direct(self, asks: Sequence[DirectAsk], *, defer: Defer | None = None) -> list[DirectAnswer | None]:
@@ -111,7 +99,7 @@ class DataPlane:
             ask, answer = asks[place], answers[place]
             now = self._clock.now()
             rows = [
-                _Row(request=request, at=now, variant=Variant.LIVE, id=identifier)
+                Row(request=request, at=now, variant=Variant.LIVE, id=identifier)
                 for request, identifier in zip(
                     list_rows(ask.version, ask.block), answer.ids if answer else (), strict=True
                 )
@@ -161,11 +149,17 @@ class DataPlane:
             line = pin(line, pinned)
         live = _require_live(line)
         times = _times(at, len(requests), self._clock)
+        unprepared: dict[int, Scored] = {}
+        if line.served.prepare is not None:
+            requests, unprepared = prepare_rows(line.served.prepare, requests)
         rows = [
-            _Row(request=request, at=time, variant=self._route(line, live, request))
+            Row(request=request, at=time, variant=self._route(line, live, request))
             for request, time in zip(requests, times, strict=True)
         ]
-        records = self._score_all(line, rows, started_s)
+        for place, scored in unprepared.items():
+            rows[place].variant, rows[place].scored = Variant.LIVE, scored
+        right = [row for place, row in enumerate(rows) if place not in unprepared] if unprepared else rows
+        records = self._score_all(line, right, started_s)
         if explain:
             _explain(line, rows)
         if mark is not None:
@@ -173,7 +167,9 @@ class DataPlane:
         for row in rows:
             row.id = self._ids.new()
         latency_us = _share_of(started_s, len(rows))
-        records += [_record(line, row, latency_us) for row in rows]
+        for row in rows:
+            records += [self._record_attempt(line, row, attempt, latency_us) for attempt in row.scored.attempts]
+        records += [make_record(line, row, latency_us) for row in rows]
         self._prediction_log.append(endpoint, records)
         if mark is not None:
             mark("log")
@@ -181,7 +177,7 @@ class DataPlane:
             shadowed = [row for row in rows if row.scored.status is PredictionStatus.OK]
             if shadowed:
                 (defer or _now)(lambda: self._run_shadow(line, shadowed))
-        return [_answer(line, row) for row in rows]
+        return [make_answer(line, row) for row in rows]
 
     def predict_one(self, endpoint: str, request: Any, at: datetime | None = None) -> Answer:
         """Answer one row.
@@ -203,7 +199,7 @@ class DataPlane:
         values = [key_value(request.get(name)) for name in names] if isinstance(request, dict) else []
         return pick_variant(line.plan, values if any(value is not None for value in values) else [self._ids.new()])
 
-    def _score_all(self, line: Line, rows: Sequence[_Row], started_s: float) -> list[PredictionRecord]:
+    def _score_all(self, line: Line, rows: Sequence[Row], started_s: float) -> list[PredictionRecord]:
         """Score rows by their variants; return the records of canaries that failed and were answered otherwise."""
         self._score(line, [row for row in rows if row.variant is not Variant.CANARY], Variant.LIVE)
         canaries = [row for row in rows if row.variant is Variant.CANARY]
@@ -212,41 +208,78 @@ class DataPlane:
         records = []
         for row in failed:
             row.id = self._ids.new()
-            records.append(_record(line, row, _share_of(started_s, len(rows))))
+            records.append(make_record(line, row, _share_of(started_s, len(rows))))
             row.variant, row.node = Variant.LIVE, LIVE_FOR_CANARY
         self._score(line, failed, Variant.LIVE)
         return records
 
-    def _score(self, line: Line, rows: Sequence[_Row], variant: Variant) -> None:
+    def _score(self, line: Line, rows: Sequence[Row], variant: Variant) -> None:
         loaded = line.live if variant is Variant.LIVE else line.candidate
         if not rows or loaded is None:
             return
         requests, times = [row.request for row in rows], [row.at for row in rows]
-        for row, scored in zip(
-            rows, score_rows(loaded, self._lookup, requests, times, line.served.on_violation), strict=True
-        ):
+        for row, scored in zip(rows, self._compute(line, loaded, variant, requests, times), strict=True):
             row.scored = scored
 
-    def _run_shadow(self, line: Line, answered: Sequence[_Row]) -> None:
+    def _compute(
+        self, line: Line, loaded: LoadedVersion, variant: Variant, requests: Sequence[Any], times: Sequence[datetime]
+    ) -> list[Scored]:
+        """Let the model answer, or the endpoint's graph with that version in the place of its own model."""
+        served = line.served
+        if served.graph is None:
+            return score_rows(loaded, self._lookup, requests, times, served.on_violation)
+        scorer = GraphScorer(
+            (served.model, loaded),
+            line.others,
+            self._lookup,
+            served.on_violation,
+            self._deadlines,
+            has_fallbacks=variant is Variant.LIVE,
+        )
+        return scorer.score(served.graph, requests, times)
+
+    def _record_attempt(self, line: Line, row: Row, attempt: Attempt, latency_us: int) -> PredictionRecord:
+        """Return the record of what failed before something else answered."""
+        failed = Scored(
+            status=PredictionStatus.ERROR,
+            failure=attempt.failure,
+            ref=attempt.ref,
+            node=attempt.node,
+            entity=row.scored.entity,
+            key=row.scored.key,
+            time=row.scored.time,
+        )
+        tried = Row(request=row.request, at=row.at, variant=row.variant, scored=failed, id=self._ids.new())
+        return make_record(line, tried, latency_us)
+
+    def _run_shadow(self, line: Line, answered: Sequence[Row]) -> None:
         """Compute and log what the candidate would have answered; nothing of it reaches the caller."""
         started_s = monotonic_s()
-        rows = [_Row(request=row.request, at=row.at, variant=Variant.SHADOW) for row in answered]
+        rows = [Row(request=row.request, at=row.at, variant=Variant.SHADOW) for row in answered]
         self._score(line, rows, Variant.SHADOW)
         latency_us = _share_of(started_s, len(rows))
         records = []
         for row, original in zip(rows, answered, strict=True):
             row.id = self._ids.new()
-            records.append(_record(line, row, latency_us, shadow_of=original.id))
+            records.append(make_record(line, row, latency_us, shadow_of=original.id))
         try:
             self._prediction_log.append(line.served.name, records)
         except FlyballError as error:
             _log.warning("%d shadow predictions of %s are lost: %s", len(records), line.served.name, error.message)
 
 
-def _explain(line: Line, rows: Sequence[_Row]) -> None:
-    for loaded, are_canaries in ((line.live, False), (line.candidate, True)):
-        if loaded is not None:
-            explain_rows(loaded, [row.scored for row in rows if (row.variant is Variant.CANARY) is are_canaries])
+def _explain(line: Line, rows: Sequence[Row]) -> None:
+    versions = [line.live, line.candidate, *line.others.values()]
+    for loaded in {version.ref: version for version in versions if version is not None}.values():
+        explain_rows(loaded, [row.scored for row in rows if _who(line, row) == loaded.ref])
+
+
+def _who(line: Line, row: Row) -> str:
+    """Return the version that gave a row's answer alone; empty where several did, or none."""
+    scored = row.scored
+    if scored.node is not None and "ensemble[" in scored.node:
+        return ""
+    return version_of(line.plan, row.variant) if scored.ref is None else scored.ref
 
 
 def _now(work: Callable[[], None]) -> None:
@@ -269,95 +302,3 @@ def _times(at: datetime | Sequence[datetime] | None, count: int, clock: Clock) -
 
 def _share_of(started_s: float, rows: int) -> int:
     return int((monotonic_s() - started_s) * 1_000_000 / max(1, rows))
-
-
-def _version(plan: ServingPlan, variant: Variant) -> str:
-    return (plan.candidate if variant in (Variant.CANARY, Variant.SHADOW) else plan.live) or ""
-
-
-def _record(line: Line, row: _Row, latency_us: int, shadow_of: str | None = None) -> PredictionRecord:
-    scored, plan = row.scored, line.plan
-    return PredictionRecord(
-        id=row.id,
-        endpoint=plan.endpoint,
-        at_us=to_us(row.at),
-        variant=row.variant.value,
-        version=_version(plan, row.variant),
-        status=scored.status,
-        entity=scored.entity,
-        key=scored.key,
-        time_us=time_us(scored),
-        request=_logged_request(row.request, scored.status),
-        features=scored.features,
-        views=scored.views,
-        prediction=scored.prediction,
-        scores=scored.scores,
-        reasons=_reasons(scored),
-        latency_us=latency_us,
-        stage=plan.stage,
-        rollout=plan.rollout,
-        shadow_of=shadow_of,
-        propensity=plan.propensity(row.variant),
-        node=row.node,
-        explanation=scored.explanation,
-    )
-
-
-def _logged_request(request: Any, status: PredictionStatus) -> msgspec.Raw:
-    try:
-        text = _encode(request) if isinstance(request, dict) else b"{}"
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return NO_FIELDS
-    # Nobody may fill the log with requests that are not even answered.
-    if status is PredictionStatus.REFUSED and len(text) > _LONGEST_REFUSED_BYTES:
-        return NO_FIELDS
-    return msgspec.Raw(text)
-
-
-def _reasons(scored: Scored) -> list[Reason]:
-    reasons = [
-        Reason(column=violation.column, rule=violation.rule, message=violation.message)
-        for violation in scored.violations
-    ]
-    if scored.failure is not None:
-        reasons.append(Reason(column="", rule=scored.failure.code, message=scored.failure.message))
-    return reasons
-
-
-def _answer(line: Line, row: _Row) -> Answer:
-    scored = row.scored
-    loaded = line.candidate if row.variant is Variant.CANARY else line.live
-    is_ok = scored.status is PredictionStatus.OK
-    classes = loaded.signature.classes if loaded is not None else ()
-    prediction: Any = scored.prediction
-    scores = None
-    if is_ok and scored.scores is not None and scored.prediction is not None:
-        labels = classes or tuple(range(len(scored.scores)))
-        prediction = labels[int(scored.prediction)]
-        scores = {str(label): score for label, score in zip(labels, scored.scores, strict=True)}
-    problems = [Problem(field=found.column, rule=found.rule, message=found.message) for found in _shown(scored)]
-    return Answer(
-        prediction=prediction,
-        prediction_id=row.id,
-        model_version=_version(line.plan, row.variant),
-        variant=row.variant.value,
-        endpoint=line.plan.endpoint,
-        features={
-            name: FeatureUse(
-                version=use.version, event_time=None if use.event_time_us is None else from_us(use.event_time_us)
-            )
-            for name, use in scored.views.items()
-        },
-        status=scored.status.value,
-        scores=scores,
-        errors=[] if is_ok else problems,
-        warnings=problems if is_ok else [],
-        explanation=scored.explanation,
-    )
-
-
-def _shown(scored: Scored) -> list[Violation]:
-    if scored.failure is None:
-        return scored.violations
-    failure = Violation(column="", rule=scored.failure.code, severity="fail", message=scored.failure.message)
-    return [*scored.violations, failure]

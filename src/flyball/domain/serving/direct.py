@@ -308,9 +308,9 @@ class DirectVersion:
             return self._column(name, values)
         return [value for block in blocks for value in block.others.get(name, [None] * block.height)]
 
-    def key_of(self, block: Block) -> list[Any]:
-        """Return the first row's values of the fields by which traffic is divided."""
-        names = self.loaded.sticky_keys
+    def key_of(self, block: Block, by: Sequence[str] = ()) -> list[Any]:
+        """Return the first row's values of the fields by which traffic is divided: the given ones, or the entity."""
+        names = by or self.loaded.sticky_keys
         return [
             block.numbers[self._place[name]] if name in self._place else (block.others.get(name) or [None])[0]
             for name in names

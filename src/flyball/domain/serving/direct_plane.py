@@ -124,7 +124,7 @@ class DirectPlane:
             return DirectAsk(line, version, Variant.LIVE, block, started_s)
         if block.height > 1:
             return None
-        key = [key_value(value) for value in version.key_of(block)]
+        key = [key_value(value) for value in version.key_of(block, plan.by)]
         is_told = any(value is not None for value in key)
         if pick_variant(plan, key if is_told else [self._ids.new()]) is Variant.LIVE:
             return DirectAsk(line, version, Variant.LIVE, block, started_s)
@@ -205,7 +205,7 @@ class DirectPlane:
 
     def _make_line(self, ask: DirectAsk, outcome: Outcome, ids: Sequence[str], at_us: int) -> bytes:
         block, plan = ask.block, ask.line.plan
-        key = (ask.version.loaded.ref, plan.endpoint, ask.variant, plan.stage, plan.rollout)
+        key = (ask.version.loaded.ref, plan.endpoint, ask.variant, plan.stage, plan.rollout, plan.share)
         head = self._heads.get(key)
         if head is None:
             if len(self._heads) >= _MOST_HEADS:
@@ -232,7 +232,7 @@ class DirectPlane:
 def _make_head(ask: DirectAsk) -> bytes:
     """Return the part of a record that all requests to a version share."""
     plan = ask.line.plan
-    fields = {
+    fields: dict[str, Any] = {
         "endpoint": plan.endpoint,
         "variant": ask.variant.value,
         "version": ask.version.loaded.ref,
@@ -242,6 +242,8 @@ def _make_head(ask: DirectAsk) -> bytes:
         fields["stage"] = plan.stage
     if plan.rollout is not None:
         fields["rollout"] = plan.rollout
+    if (propensity := plan.propensity(ask.variant)) is not None:
+        fields["propensity"] = propensity
     return _encode(fields)[1:-1]
 
 

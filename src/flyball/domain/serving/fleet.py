@@ -2,8 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -11,6 +11,7 @@ from flyball.core.clock import monotonic_s
 from flyball.core.errors import BackendError, ConflictError, FlyballError, UnknownNameError
 from flyball.domain.journal.service import Journal
 from flyball.domain.registry.versions import ModelVersion
+from flyball.domain.serving.graphs import Node, NodeUnavailableError, check_fits, models_of
 from flyball.domain.serving.loaded import LoadedVersion, Loader
 from flyball.domain.serving.plan import ServingPlan, plan_serving
 from flyball.domain.serving.rollouts import Rollout
@@ -29,11 +30,20 @@ class ServedEndpoint(msgspec.Struct, frozen=True, kw_only=True):
         name: In addresses.
         model: The model's name in the registry.
         on_violation: What becomes of a request that breaks an expectation of severity ``fail``.
+        graph: What answers, where it is more than the model alone.
+        prepare: Makes the fields that models are asked with of the fields that came.
     """
 
     name: str
     model: str
     on_violation: Literal["refuse", "quarantine"] = "refuse"
+    graph: Node | None = None
+    prepare: Callable[[dict[str, Any]], Any] | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a model answers, and nothing else has a part in it."""
+        return self.graph is None and self.prepare is None
 
 
 class Champions(Protocol):
@@ -85,6 +95,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         live: The live version; None when there is none, or when it could not be loaded.
         candidate: The version on its way to live.
         problem: Why the plan could not be followed in full.
+        others: The live versions of the other models of the endpoint's graph, by model.
     """
 
     served: ServedEndpoint
@@ -92,6 +103,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     live: LoadedVersion | None = None
     candidate: LoadedVersion | None = None
     problem: FlyballError | None = None
+    others: dict[str, LoadedVersion] = {}
 
 
 def pin(line: Line, pinned: LoadedVersion) -> Line:
@@ -102,7 +114,7 @@ def pin(line: Line, pinned: LoadedVersion) -> Line:
         live=pinned.ref,
         is_pinned=pinned.ref != line.plan.live,
     )
-    return Line(served=line.served, plan=plan, live=pinned)
+    return Line(served=msgspec.structs.replace(line.served, graph=None), plan=plan, live=pinned)
 
 
 class Fleet:
@@ -158,7 +170,8 @@ class Fleet:
     def forget(self, ref: str) -> None:
         """Let a version that takes no traffic leave the memory."""
         with self._lock:
-            if all(ref not in line.plan.versions for line in self._lines.values()):
+            others = [version.ref for line in self._lines.values() for version in line.others.values()]
+            if ref not in others and all(ref not in line.plan.versions for line in self._lines.values()):
                 self._loaded.pop(ref, None)
 
     def stop_checking(self) -> None:
@@ -201,6 +214,27 @@ class Fleet:
             self._lock.release()
 
     def _make_line(self, served: ServedEndpoint) -> Line:
+        line = self._make_own_line(served)
+        if served.graph is None or line.live is None:
+            return line
+        others: dict[str, LoadedVersion] = {}
+        problem = line.problem
+        for name in models_of(served.graph):
+            if name == served.model:
+                continue
+            champion = self._champions.champion(name)
+            try:
+                if champion is None:
+                    raise NodeUnavailableError(name)
+                others[name] = self._load(champion.ref)
+                check_fits(served.graph, line.live, others[name])
+            except FlyballError as error:
+                # What asks for it fails and may fall back; all else goes on.
+                others.pop(name, None)
+                problem = problem or error
+        return msgspec.structs.replace(line, others=others, problem=problem)
+
+    def _make_own_line(self, served: ServedEndpoint) -> Line:
         champion = self._champions.champion(served.model)
         rollout = self._rollouts.find_running(served.name)
         plan = plan_serving(served.name, served.model, None if champion is None else str(champion.ref), rollout)
@@ -251,7 +285,12 @@ class Fleet:
             self._journal.append(tx, UNLOADABLE, f"version/{ref}", data, actor="gateway")
 
     def _forget_old(self) -> None:
-        used = {version.ref for line in self._lines.values() for version in (line.live, line.candidate) if version}
+        used = {
+            version.ref
+            for line in self._lines.values()
+            for version in (line.live, line.candidate, *line.others.values())
+            if version
+        }
         spare = [ref for ref in self._loaded if ref not in used]
         room = max(0, KEPT_LOADED * max(1, len(self._lines)) - len(used))
         for ref in spare[: max(0, len(spare) - room)]:

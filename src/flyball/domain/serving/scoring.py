@@ -39,6 +39,20 @@ class ModelFailedError(BackendError):
         )
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """What failed before something else answered.
+
+    Attributes:
+        ref: The version that failed; empty where there was none.
+        failure: Why.
+        node: Its place in the endpoint's graph.
+    """
+
+    ref: str
+    failure: FlyballError | None
+    node: str | None = None
+
+
 class Scored(msgspec.Struct, kw_only=True):
     """What became of one row.
 
@@ -54,6 +68,9 @@ class Scored(msgspec.Struct, kw_only=True):
         key: The row's own key columns.
         time: The instant the row is about.
         explanation: What each feature added, where that was asked for.
+        ref: The version that answered, where the endpoint is a graph and it is not its own model's; empty for none.
+        node: Which node of the graph answered.
+        attempts: What failed before.
     """
 
     status: PredictionStatus
@@ -67,6 +84,9 @@ class Scored(msgspec.Struct, kw_only=True):
     key: dict[str, Any] = {}
     time: datetime | None = None
     explanation: Explanation | None = None
+    ref: str | None = None
+    node: str | None = None
+    attempts: list[Attempt] = []
 
 
 def score_rows(
