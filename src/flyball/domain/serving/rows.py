@@ -29,10 +29,12 @@ class Row(msgspec.Struct, kw_only=True):
 
 
 def version_of(plan: ServingPlan, variant: Variant) -> str:
+    """Return the version that stands for the endpoint's own model in a variant."""
     return (plan.candidate if variant in (Variant.CANARY, Variant.SHADOW) else plan.live) or ""
 
 
 def make_record(line: Line, row: Row, latency_us: int, shadow_of: str | None = None) -> PredictionRecord:
+    """Return a row as it is logged."""
     scored, plan = row.scored, line.plan
     return PredictionRecord(
         id=row.id,
@@ -82,6 +84,7 @@ def _reasons(scored: Scored) -> list[Reason]:
 
 
 def make_answer(line: Line, row: Row) -> Answer:
+    """Return a row as it is answered."""
     scored = row.scored
     loaded = line.candidate if row.variant is Variant.CANARY else line.live
     is_ok = scored.status is PredictionStatus.OK
