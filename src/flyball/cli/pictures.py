@@ -35,9 +35,14 @@ def draw_trace(trace: "Trace") -> str:
     request.add(_pairs(asked.request))
     features = tree.add("features as served")
     features.add(_pairs(asked.features))
+    if asked.explanation is not None:
+        branch = tree.add(f"explained: base {asked.explanation.base:.4g} on the scale {asked.explanation.scale}")
+        branch.add(_pairs({name: f"{value:+.4g}" for name, value in asked.explanation.attributions.items()}))
     for view, use in asked.views.items():
         features.add(f"{view}@{use['version']}, of {_instant_of(use.get('event_time_us'))}")
     place = tree.add(f"endpoint {asked.endpoint}, variant {asked.variant}")
+    if asked.node is not None:
+        place.add(f"answered by {asked.node}")
     if trace.rollout is not None:
         place.add(
             f"rollout of {trace.rollout.candidate} in stage {trace.rollout.stage}; it ended {trace.rollout.ended}"

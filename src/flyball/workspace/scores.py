@@ -57,9 +57,14 @@ def score_table(workspace: Workspace, plan: ScorePlan, listener: Listener | None
         UnknownNameError: There is no such endpoint, table or version.
         NothingLiveError: No version is live, and none is named.
         NotApprovedError: The version that is named may not answer anybody.
-        InvalidInputError: The rows have no time, and features of their time are asked for.
+        InvalidInputError: The rows have no time, and features of their time are asked for; or the endpoint is a graph.
     """
     endpoint, table = workspace.project.endpoint(plan.endpoint), workspace.project.table(plan.table)
+    if plan.version is None and (endpoint.graph is not None or endpoint.prepare is not None):
+        raise InvalidInputError(
+            f"{plan.endpoint!r} answers by a graph or prepares its requests, and tables are scored by one model alone",
+            hint="Name the version that shall score the rows, with --version.",
+        )
     if "://" in str(plan.out) or str(plan.out).startswith("s3:"):
         raise InvalidInputError(f"--out {str(plan.out)!r} must be a folder of this machine")
     version = workspace.registry.get(find_version(workspace, plan.endpoint, endpoint, plan.version))

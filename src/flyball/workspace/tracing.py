@@ -8,7 +8,7 @@ import msgspec
 from flyball.domain.data.reports import Report
 from flyball.domain.data.snapshots import Snapshot
 from flyball.domain.predictions.labels import LabelVersion
-from flyball.domain.predictions.records import PredictionRecord
+from flyball.domain.predictions.records import Explanation, PredictionRecord
 from flyball.domain.registry.evidence import Evidence
 from flyball.domain.registry.versions import Approval, ModelVersion
 from flyball.domain.serving.rollouts import Rollout
@@ -23,6 +23,8 @@ class TracedPrediction(msgspec.Struct, frozen=True, kw_only=True):
         request: The fields as they came.
         features: The model's inputs as they were served.
         views: For each feature view, its version and the time of the features used.
+        node: What answered, where it was not the endpoint's model alone.
+        explanation: What each feature added, where that was asked for.
     """
 
     id: str
@@ -38,6 +40,8 @@ class TracedPrediction(msgspec.Struct, frozen=True, kw_only=True):
     reasons: list[str]
     latency_us: int
     shadow_of: str | None
+    node: str | None = None
+    explanation: Explanation | None = None
 
 
 class TracedRollout(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +127,8 @@ def _describe(record: PredictionRecord) -> TracedPrediction:
         reasons=[reason.message for reason in record.reasons],
         latency_us=record.latency_us,
         shadow_of=record.shadow_of,
+        node=record.node,
+        explanation=record.explanation,
     )
 
 

@@ -76,7 +76,7 @@ def replay_traffic(workspace: Workspace, plan: TrafficPlan) -> TrafficReplay:
     candidate = find_version(workspace, name, endpoint, plan.candidate)
     until = workspace.clock.now()
     since = until - plan.last
-    whole = read_answered(workspace, name, since, until)
+    whole = read_answered(workspace, name, since, until).filter(_answered_by(endpoint.model))
     if not whole.height:
         raise NoTrafficError(name, since)
     rows = whole.tail(plan.most_rows)
@@ -115,6 +115,12 @@ def read_answered(workspace: Workspace, endpoint: str, since: datetime, until: d
     rows = pl.concat([frame.select(list(FRAME_SCHEMA)) for frame in frames]).unique("id", maintain_order=True)
     is_meant = (pl.col("status") == "ok") & (pl.col("variant") != "shadow")
     return rows.filter(is_meant, pl.col("at") >= since, pl.col("at") < until).sort("at", "id")
+
+
+def _answered_by(model: str) -> pl.Expr:
+    """Tell which answers a version of the model gave alone: the others of a graph cannot be had again from it."""
+    is_joint = pl.col("node").str.contains("ensemble[", literal=True).fill_null(False)
+    return pl.col("version").str.starts_with(f"{model}/") & ~is_joint
 
 
 class _Replayer:

@@ -130,6 +130,7 @@ class House:
         self.rollouts = RolloutService(self.db, self.journal, self.clock)
         self.versions: dict[str, LoadedVersion] = {}
         self.loads: list[str] = []
+        self.others: dict[str, str] = {}
         self._live = root / "live"
         served = ServedEndpoint(**({"name": "credit", "model": "m"} | endpoint))
         self.fleet = Fleet(
@@ -157,7 +158,16 @@ class House:
         with self.db.begin() as tx:
             self.journal.append(tx, "registry.alias.moved", "model/m", {"to": ref})
 
+    def add_other(self, ref: str, output: Callable[[pl.DataFrame], Any], **changes: Any) -> None:
+        """Let a version of another model be live."""
+        self.versions[ref] = make_version(ref, output, **changes)
+        self.others[ref.partition("/")[0]] = ref
+        with self.db.begin() as tx:
+            self.journal.append(tx, "registry.alias.moved", f"model/{ref}", {"to": ref})
+
     def champion(self, model: str) -> ModelVersion | None:
+        if model != "m":
+            return self._describe(self.others[model]) if model in self.others else None
         if self.live is None:
             return None
         return self._describe(self.live)

@@ -168,6 +168,7 @@ class GraphScorer:
             before = found[place]
             attempt = Attempt(ref=before.ref or self._own.ref, failure=before.failure, node=before.node)
             scored.attempts = [*before.attempts, attempt, *scored.attempts]
+            scored.violations = [*scored.violations, *_warn(before.failure)]
             scored.node = "fallback" if scored.node is None else f"fallback/{scored.node}"
             scored.ref = self._own.ref if scored.ref is None else scored.ref
             if not scored.entity:
@@ -206,6 +207,12 @@ def prepare_rows(prepare: Callable[[dict[str, Any]], Any], rows: Sequence[Any]) 
             prepared.append(row)
             failed[place] = _failed(PreparationError(f"{type(error).__name__}: {error}"), "")
     return prepared, failed
+
+
+def _warn(failure: FlyballError | None) -> list[Violation]:
+    if failure is None:
+        return []
+    return [Violation(column="", rule=failure.code, severity="warn", message=failure.message)]
 
 
 def _failed(error: FlyballError, ref: str) -> Scored:

@@ -260,8 +260,9 @@ def describe(node: Node) -> str:
     if isinstance(node, EnsembleNode):
         return f"{node.combine} of {', '.join(map(describe, node.members))}"
     if isinstance(node, RouteNode):
-        cases = ", ".join(f"{value!r}: {describe(child)}" for value, child in node.cases)
-        return f"by {node.field} ({cases})"
+        cases = "; ".join(f"{value!r}: {describe(child)}" for value, child in node.cases)
+        rest = f"; else {describe(node.otherwise)}" if node.otherwise is not None else ""
+        return f"by {node.field} ({cases}{rest})"
     late = f" within {format_duration(node.within)}" if node.within is not None else ""
     return f"{describe(node.first)}{late}, else {describe(node.to)}"
 

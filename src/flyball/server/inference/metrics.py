@@ -5,6 +5,7 @@ second and reads the others' when it is asked, so an answer is at most a second 
 place goes on from its counts, so that counters never go back.
 """
 
+import re
 import resource
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +26,8 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 _ROWS = (1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 5_000.0, 10_000.0)
 _LOAD_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SILENT_S = 10.0
+_VERSIONS = re.compile(r"\[[^\]]*\]")
+"""The versions in a node's name, which would make ever new series."""
 _PAGE_BYTES = resource.getpagesize()
 _Snapshot = dict[str, list[tuple[tuple[str, ...], list[float]]]]
 _encode = msgspec.json.Encoder().encode
@@ -67,6 +70,9 @@ class GatewayMetrics:
             "Rows by who answered and what became of them.",
             ("endpoint", "version", "variant", "status"),
         )
+        self._nodes = Family(
+            "flyball_graph_answers_total", "counter", "Rows by the node that answered.", ("endpoint", "node")
+        )
         self._loads = Family(
             "flyball_model_loads_total", "counter", "Versions brought into memory.", ("version", "outcome")
         )
@@ -101,6 +107,7 @@ class GatewayMetrics:
             self._duration,
             self._rows,
             self._predictions,
+            self._nodes,
             self._loads,
             self._load_duration,
             self._in_progress,
@@ -132,6 +139,8 @@ class GatewayMetrics:
         """Count answers by endpoint, version, variant and status."""
         for answer in answers:
             self._predictions.add((answer.endpoint, answer.model_version, answer.variant, answer.status))
+            if answer.node is not None:
+                self._nodes.add((answer.endpoint, _VERSIONS.sub("", answer.node)))
 
     def count_predictions(self, endpoint: str, version: str, variant: str, rows: int) -> None:
         """Count rows that were answered together."""

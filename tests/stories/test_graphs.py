@@ -1,0 +1,90 @@
+"""Two models behind one endpoint of a small project: they answer together, and one stands in for the other."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from flyball.core.clock import SimulatedClock
+from flyball.core.errors import InvalidInputError
+from flyball.workspace.workspace import Workspace
+from tests.stories.system import System
+from tests.stories.tiny import make_request, write_tiny
+
+ENDPOINT = """
+@fb.pipeline
+def training_simple():
+    data = fb.training_set(parcels, label=arrivals["late"], features=[haste])
+    fit, held_out = fb.split(data, test="last 25%")
+    model = train(fit)
+    return fb.candidate("lateness-simple", model, metrics=evaluate(model, held_out), data=fit)
+
+
+def in_grams(request: dict) -> dict:
+    return {**request, "weight_kg": request["weight_kg"] / 1000}
+
+
+simple = fb.Endpoint(model="lateness-simple", gates=[fb.metric("auc") >= 0.3])
+parcel = fb.Endpoint(
+    model="lateness",
+    gates=[fb.metric("auc") >= 0.3],
+    graph=fb.route(
+        "rush",
+        {0: fb.ensemble("lateness", "lateness-simple"), 1: fb.fallback("lateness-simple", to=0.5)},
+    ),
+    prepare=in_grams,
+    monitors=[fb.service(errors=0.5, window="1h", min_requests=5)],
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("tiny"), endpoint=ENDPOINT)
+
+
+def open_workspace(project: Path, now: datetime) -> Workspace:
+    return Workspace(project, project / ".flyball", clock=SimulatedClock(now), is_durable=False)
+
+
+def test_a_graph_answers_falls_back_and_tells_who_it_was(project: Path) -> None:
+    now = datetime.now(UTC) - timedelta(days=1)
+    workspace = open_workspace(project, now)
+    assert not workspace.run("training", is_inline=True).error
+    workspace.loop.tick()
+    heavy = [make_request(number) | {"weight_kg": 7500.0} for number in range(20)]
+    calm, hurried = heavy[0::2], heavy[1::2]
+    # The simple model is not trained yet: the way without a fallback fails, the other one is answered for.
+    assert {answer.status for answer in workspace.predict("parcel", calm)} == {"error"}
+    assert {answer.node for answer in workspace.predict("parcel", hurried)} == {"rush=1/fallback/constant"}
+    assert not workspace.run("training_simple", is_inline=True).error
+    workspace.loop.tick()
+    joint = workspace.predict("parcel", calm)
+    assert {answer.node for answer in joint} == {"rush=0/ensemble[lateness/1, lateness-simple/1]"}
+    assert {answer.model_version for answer in workspace.predict("parcel", hurried)} == {"lateness-simple/1"}
+    workspace.predictions.log.rotate()
+    clock = workspace.clock
+    assert isinstance(clock, SimulatedClock)
+    clock.advance_to(now + timedelta(hours=2))
+    workspace.loop.tick()
+    rows = workspace.predictions.scan("parcel").collect()
+    assert rows.filter(pl.col("status") == "error").height == 20
+    told = System(project).run("trace", joint[0].prediction_id)
+    assert "answered by rush=0/ensemble[lateness/1, lateness-simple/1]" in told
+    traced = json.loads(System(project).run("trace", joint[0].prediction_id, "--json"))
+    assert traced["prediction"]["request"]["weight_kg"] == 7.5, "what was prepared is what was asked"
+
+
+def test_tables_are_scored_by_a_version_that_is_named(project: Path) -> None:
+    done = System(project).try_run("score", "parcel", "--table", "parcels", "--out", str(project / "scored"))
+    assert done.returncode == 1
+    assert "answers by a graph" in done.stderr
+
+
+def test_a_graph_that_names_a_model_nobody_serves_is_told_when_the_project_is_loaded(tmp_path: Path) -> None:
+    endpoint = 'parcel = fb.Endpoint(model="lateness", graph=fb.ensemble("lateness", "nothing"))'
+    folder = write_tiny(tmp_path / "wrong", endpoint=endpoint)
+    with pytest.raises(InvalidInputError, match="uses 'nothing', which no endpoint serves"):
+        assert open_workspace(folder, datetime.now(UTC)).endpoints
