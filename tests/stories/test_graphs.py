@@ -35,7 +35,7 @@ parcel = fb.Endpoint(
         {0: fb.ensemble("lateness", "lateness-simple"), 1: fb.fallback("lateness-simple", to=0.5)},
     ),
     prepare=in_grams,
-    monitors=[fb.service(errors=0.5, window="1h", min_requests=5)],
+    monitors=[fb.service(errors=0.1, window="1h", min_requests=5)],
 )
 """
 
@@ -67,10 +67,12 @@ def test_a_graph_answers_falls_back_and_tells_who_it_was(project: Path) -> None:
     workspace.predictions.log.rotate()
     clock = workspace.clock
     assert isinstance(clock, SimulatedClock)
-    clock.advance_to(now + timedelta(hours=2))
+    clock.advance_to(now + timedelta(minutes=30))
     workspace.loop.tick()
     rows = workspace.predictions.scan("parcel").collect()
     assert rows.filter(pl.col("status") == "error").height == 20
+    [alert] = workspace.monitoring.alerts("parcel")
+    assert (alert.kind, "requests failed" in alert.message) == ("service", True)
     told = System(project).run("trace", joint[0].prediction_id)
     assert "answered by rush=0/ensemble[lateness/1, lateness-simple/1]" in told
     traced = json.loads(System(project).run("trace", joint[0].prediction_id, "--json"))
