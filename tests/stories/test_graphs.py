@@ -35,7 +35,7 @@ parcel = fb.Endpoint(
         {0: fb.ensemble("lateness", "lateness-simple"), 1: fb.fallback("lateness-simple", to=0.5)},
     ),
     prepare=in_grams,
-    monitors=[fb.service(errors=0.1, window="1h", min_requests=5)],
+    monitors=[fb.service(errors=0.1, window="50m", min_requests=5)],
 )
 """
 
