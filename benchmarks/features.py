@@ -1,114 +1,37 @@
-"""Features: the point-in-time join beside Polars' plain asof join, and online reads. Prints one JSON line."""
+"""Features: joins and the online store, beside Feast 0.67 and the limits of what lies below. Prints one JSON line.
+
+Run all cases, or some of them: ``python -m benchmarks.features [CASE]…``. Each takes less than four minutes. Feast's
+figures come from ``.peers/feast`` (``make peers``); Redis from Debian's package redis-server.
+"""
 
 import json
-import statistics
+import sys
 import tempfile
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import polars as pl
-
-from flyball.domain.data.tables import Entity, Table
-from flyball.domain.features.histories import compute_history
-from flyball.domain.features.online import OnlineReader, encode_rows, view_key
-from flyball.domain.features.point_in_time import USABLE, arrange, join_arranged, join_point_in_time
-from flyball.domain.features.views import FeatureView
-from flyball.storage.db import Database
-from flyball.storage.online.lmdb import LmdbOnlineStore
-
-_FEATURE_ROWS, _LABELS, _ENTITIES, _READS = 1_000_000, 100_000, 50_000, 20_000
-_START = datetime(2025, 1, 1, tzinfo=UTC)
+# Name → (module, function): called with an empty folder, it returns its figures.
+CASES: dict[str, tuple[str, str]] = {
+    "joins": ("joins", "joins"),
+    "read": ("online", "read"),
+    "write": ("online", "write"),
+    "materialise": ("online", "materialise"),
+    "http": ("wire", "http"),
+    "start": ("starting", "start"),
+}
 
 
-def main() -> None:
-    rng = np.random.default_rng(0)
-    rows, spine = _times(rng, _FEATURE_ROWS), _times(rng, _LABELS).rename({"at": "asked_at"})
-    rows = rows.with_columns(
-        (pl.col("at") + pl.duration(seconds=pl.Series(rng.integers(0, 86_400 * 3, rows.height)))).alias("known"),
-        *(pl.Series(f"f{number}", rng.normal(size=rows.height)) for number in range(5)),
-    )
-    columns = [f"f{number}" for number in range(5)]
-    join = {"by": ["customer"], "time": "asked_at", "feature_time": "at", "columns": columns}
-    arranged = arrange(rows.lazy(), by=["customer"], time="at", known="known").collect()
-
-    def plain() -> None:
-        right = rows.lazy().select("customer", "at", *columns).sort("at")
-        left = spine.lazy().sort("asked_at")
-        left.join_asof(right, left_on="asked_at", right_on="at", by="customer", check_sortedness=False).collect()
-
-    def ours(known: str | None) -> Callable[[], object]:
-        return lambda: join_point_in_time(
-            spine.lazy(), rows.lazy(), **join, known=known, ttl=timedelta(days=90)
-        ).collect()
-
-    table = Table("rows.parquet", entity=Entity("customer"), time="at", known="known", name="rows")
-    view = FeatureView("view", table, lambda frame: frame, timedelta(days=90))
-    print(
-        json.dumps(
-            {
-                "benchmark": "features",
-                "feature_rows": _FEATURE_ROWS,
-                "labels": _LABELS,
-                "plain_join_asof_s": _best(plain),
-                "join_without_known_s": _best(ours(None)),
-                "join_with_known_s": _best(ours("known")),
-                "join_of_a_kept_history_s": _best(
-                    lambda: join_arranged(spine.lazy(), arranged.lazy(), **join, ttl=timedelta(days=90)).collect()
-                ),
-                "compute_history_s": _best(lambda: compute_history(view, rows.lazy()), times=2),
-                **_online(view, rows),
-            }
-        )
-    )
-
-
-def _online(view: FeatureView, rows: pl.DataFrame) -> dict[str, float]:
-    history = compute_history(view, rows.lazy())
-    with tempfile.TemporaryDirectory() as folder:
-        store = LmdbOnlineStore(Path(folder) / "online")
-        newest = history.newest(_START + timedelta(days=999))
-        start = time.perf_counter()
-        encoded = encode_rows(newest, view.keys, view.time, USABLE, history.columns)
-        store.write(view_key("view", "1"), encoded)
-        wrote_s = time.perf_counter() - start
-        reader = OnlineReader(Database(f"sqlite:///{folder}/flyball.db"), store)
-        at = _START + timedelta(days=400)
-        customers = np.random.default_rng(1).integers(0, _ENTITIES, _READS).tolist()
-        raw, read = [], []
-        for customer in customers:
-            start = time.perf_counter_ns()
-            reader.read("view", "1", None, [(customer,)], at)
-            read.append(time.perf_counter_ns() - start)
-            start = time.perf_counter_ns()
-            store.read("view@1", [encoded[0].key])
-            raw.append(time.perf_counter_ns() - start)
-    return {
-        "online_write_rows": len(encoded),
-        "online_write_s": round(wrote_s, 3),
-        "online_read_p50_us": statistics.median(read) / 1_000,
-        "online_read_p99_us": statistics.quantiles(read, n=100)[98] / 1_000,
-        "store_read_p50_us": statistics.median(raw) / 1_000,
-    }
-
-
-def _times(rng: np.random.Generator, rows: int) -> pl.DataFrame:
-    seconds = rng.integers(0, 365 * 86_400, rows)
-    return pl.DataFrame({"customer": rng.integers(0, _ENTITIES, rows), "seconds": seconds}).select(
-        "customer", at=pl.lit(_START).dt.cast_time_unit("us") + pl.duration(seconds="seconds")
-    )
-
-
-def _best(work: Callable[[], object], times: int = 3) -> float:
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return round(min(taken), 3)
+def main(names: Sequence[str]) -> None:
+    told: dict[str, Any] = {"benchmark": "features"}
+    for name in names or CASES:
+        module, function = CASES[name]
+        case: Callable[[Path], dict[str, Any]] = getattr(import_module(f"benchmarks.feature_cases.{module}"), function)
+        with tempfile.TemporaryDirectory() as folder:
+            told[name] = case(Path(folder))
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -337,8 +337,7 @@ class Workspace(Home):
             NotMaterialisedError: A view was never written to the online store.
             BackendUnavailableError: The store did not answer, and ``online_fallback`` does not say to go on without it.
         """
-        references = [feature.name if isinstance(feature, FeatureView) else feature for feature in features]
-        return self.features.read_vectors(references, entities, self.project.views, has_full_names=has_full_names)
+        return self.features.read_vectors(features, entities, self.project.views, has_full_names=has_full_names)
 
     def materialise(self, views: Sequence[str] = (), *, until: datetime | None = None) -> list[Materialisation]:
         """Bring the online rows of views up to an instant, but not beyond now; of all views by default.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Outcome = Literal["found", "unknown", "outdated", "unavailable"]
 """What became of looking up one entity; ``outdated`` is older than the view's ttl, or not known yet."""
+_NULL = b"\xc0"  # MessagePack's; it may also be part of a number
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -77,11 +78,13 @@ class Looked(NamedTuple):
         outcome: Whether there are values that count.
         event_time_us: When the values held; 0 where there is no row.
         values: In the order of the view's columns; None unless they count.
+        may_have_null: Whether one of the values may be null.
     """
 
     outcome: Outcome
     event_time_us: int
     values: Values | None
+    may_have_null: bool = False
 
 
 _UNKNOWN, _UNAVAILABLE = Looked("unknown", 0, None), Looked("unavailable", 0, None)
@@ -168,8 +171,9 @@ class OnlineReader:
         if looked is None:  # the columns have changed since they were read
             layout = self._find_layout(name) or layout
             looked = _look(layout, rows, at_us, ttl_us) or [_UNKNOWN] * len(keys)
-        for outcome, count in Counter(one.outcome for one in looked).items():
-            self._counts[view, outcome] += count
+        outcomes: list[Outcome] = [one.outcome for one in looked]
+        for outcome in set(outcomes):
+            self._counts[view, outcome] += outcomes.count(outcome)
         return looked, layout
 
     def read(
@@ -232,7 +236,7 @@ class OnlineReader:
             columns = self.columns(name, version)
             nothing = (None,) * len(columns.fields)
             rows: list[Values] = []
-            for request_number, (outcome, time_us, values) in enumerate(looked):
+            for request_number, (outcome, time_us, values, _) in enumerate(looked):
                 if values is not None:
                     event_times[request_number][name] = from_us(time_us)
                     rows.append(values)
@@ -313,5 +317,5 @@ def _look(
         values = layout.read(row.payload)
         if values is None:
             return None
-        looked.append(Looked("found", time_us, values))
+        looked.append(Looked("found", time_us, values, _NULL in row.payload))
     return looked

@@ -25,7 +25,7 @@ from flyball.domain.features.parts import JoinableHistory, PartedHistory
 from flyball.domain.features.plans import TrainingSetPlan
 from flyball.domain.features.pushing import Pusher
 from flyball.domain.features.training_sets import TrainingLineage, TrainingSet, ViewRef
-from flyball.domain.features.vectors import Vectors, plan_vectors, read_vectors
+from flyball.domain.features.vectors import VectorPlan, Vectors, plan_vectors, read_vectors
 from flyball.domain.features.views import FeatureView, RequestFeatures
 from flyball.domain.journal.service import Journal
 from flyball.storage.db import Database
@@ -33,6 +33,7 @@ from flyball.storage.online.port import OnlineStore
 
 # Versions of a view whose histories stay in memory: the project's, and those of models still served.
 _KEPT_VERSIONS = 3
+_MOST_PLANS = 1_000
 
 
 class FeatureService:
@@ -79,6 +80,7 @@ class FeatureService:
         self._root = root
         self._values_at_once = values_at_once
         self.online = OnlineReader(db, online, is_fallback_null=is_fallback_null)
+        self._plans: dict[tuple[bool | str | FeatureView, ...], VectorPlan] = {}
         self._pusher = Pusher(self.online, online, clock)
         self._versions: WeakKeyDictionary[FeatureView | RequestFeatures, str] = WeakKeyDictionary()
         self._computed: dict[str, Computed] = {}
@@ -194,16 +196,30 @@ class FeatureService:
 
     def read_vectors(
         self,
-        features: Sequence[str],
+        features: Sequence[str | FeatureView],
         entities: Mapping[str, Sequence[Any]],
         views: Mapping[str, FeatureView],
         *,
         has_full_names: bool = False,
     ) -> Vectors:
         """Return features of entities as they are now. See `plan_vectors` and `vectors.read_vectors`."""
-        refs = {name: self.view_ref(view) for name, view in views.items()}
-        plan = plan_vectors(features, refs, has_full_names=has_full_names)
+        plan = self.plan_vectors(features, views, has_full_names=has_full_names)
         return read_vectors(self.online, plan, entities, self._clock.now())
+
+    def plan_vectors(
+        self, features: Sequence[str | FeatureView], views: Mapping[str, FeatureView], *, has_full_names: bool = False
+    ) -> VectorPlan:
+        """Return the plan of reading a list of features, kept for the next time. See `plan_vectors`."""
+        key = (has_full_names, *features)
+        plan = self._plans.get(key)
+        if plan is None:
+            refs = {name: self.view_ref(view) for name, view in views.items()}
+            names = [feature.name if isinstance(feature, FeatureView) else feature for feature in features]
+            plan = plan_vectors(names, refs, has_full_names=has_full_names)
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
 
     def push(self, view: FeatureView, columns: Mapping[str, Sequence[Any]]) -> int:
         """Write rows into the online store as they arrive. See `Pusher.push`."""

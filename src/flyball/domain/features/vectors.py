@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -16,7 +18,12 @@ if TYPE_CHECKING:
 
 Status = Literal["present", "null", "not_found", "outdated", "unavailable", "key"]
 """What a value is: there, null in the entity's row, without a row, with one older than the ttl, not to be had."""
-_STATUS: dict[str, Status] = {"unknown": "not_found", "outdated": "outdated", "unavailable": "unavailable"}
+_STATUS: dict[str, Status] = {
+    "found": "present",
+    "unknown": "not_found",
+    "outdated": "outdated",
+    "unavailable": "unavailable",
+}
 
 
 class Vectors(msgspec.Struct, frozen=True):
@@ -45,8 +52,20 @@ class Vectors(msgspec.Struct, frozen=True):
         return pl.DataFrame(self.to_dict(), strict=False)
 
 
-class VectorPlan(msgspec.Struct, frozen=True):
-    """What is read for one list of features.
+class Shape(NamedTuple):
+    """The columns of an answer.
+
+    Attributes:
+        names: Keys and features.
+        places: The features in their order: runs of one view, by its number, with their places among its columns.
+    """
+
+    names: tuple[str, ...]
+    places: tuple[tuple[int, tuple[int, ...]], ...]
+
+
+class VectorPlan:
+    """What is read for one list of features. Safe to keep, and to use from several threads.
 
     Attributes:
         wanted: The views, each once.
@@ -55,10 +74,39 @@ class VectorPlan(msgspec.Struct, frozen=True):
         has_full_names: Whether features are called ``view__feature``.
     """
 
-    wanted: tuple[ViewRef, ...]
-    keys: tuple[str, ...]
-    order: tuple[tuple[int, str | None], ...]
-    has_full_names: bool
+    def __init__(
+        self, wanted: Sequence[ViewRef], order: Sequence[tuple[int, str | None]], *, has_full_names: bool
+    ) -> None:
+        self.wanted = tuple(wanted)
+        self.keys = tuple(dict.fromkeys(key for view in wanted for key in view.keys))
+        self.order = tuple(order)
+        self.has_full_names = has_full_names
+        self._shaped: tuple[list[Layout], Shape] | None = None
+
+    def shape(self, layouts: list[Layout]) -> Shape:
+        """Return the columns of the answer for views with these layouts.
+
+        Raises:
+            UnknownNameError: A view has no such feature.
+            InvalidInputError: Two columns would have one name.
+        """
+        shaped = self._shaped
+        if shaped is not None and all(known is layout for known, layout in zip(shaped[0], layouts, strict=True)):
+            return shaped[1]
+        names, places = list(self.keys), []
+        for number, feature in self.order:
+            view, known = self.wanted[number].name, layouts[number].places
+            for name in [feature] if feature is not None else known:
+                if name not in known:
+                    raise UnknownNameError(f"feature of the view {view!r}", name, known)
+                places.append((number, known[name]))
+                names.append(f"{view}__{name}" if self.has_full_names else name)
+        if len(set(names)) < len(names):
+            _refuse_same_names(names)
+        runs = groupby(places, key=itemgetter(0))
+        shape = Shape(tuple(names), tuple((number, tuple(place for _, place in run)) for number, run in runs))
+        self._shaped = (layouts, shape)
+        return shape
 
 
 def plan_vectors(features: Sequence[str], views: Mapping[str, ViewRef], *, has_full_names: bool = False) -> VectorPlan:
@@ -90,8 +138,7 @@ def plan_vectors(features: Sequence[str], views: Mapping[str, ViewRef], *, has_f
         if view not in wanted:
             wanted.append(view)
         order.append((wanted.index(view), feature or None))
-    keys = tuple(dict.fromkeys(key for view in wanted for key in view.keys))
-    return VectorPlan(tuple(wanted), keys, tuple(order), has_full_names)
+    return VectorPlan(wanted, order, has_full_names=has_full_names)
 
 
 def read_vectors(
@@ -114,67 +161,63 @@ def read_vectors(
         BackendUnavailableError: The store did not answer, and nothing says to go on without it.
     """
     height = _check_entities(plan, entities)
-    found = [_View(reader, view, entities, at) for view in plan.wanted]
-    vectors = Vectors(
-        list(plan.keys),
-        [entities[key] for key in plan.keys],
-        [["key"] * height] * len(plan.keys),
-        [(0,) * height] * len(plan.keys),
-    )
-    for number, feature in plan.order:
-        view = found[number]
-        for name in [feature] if feature is not None else view.names:
-            values, statuses = view.column(name)
-            vectors.names.append(f"{view.name}__{name}" if plan.has_full_names else name)
-            vectors.columns.append(values)
-            vectors.statuses.append(statuses)
-            vectors.event_times_us.append(view.times_us)
-    if len(set(vectors.names)) < len(vectors.names):
-        _refuse_same_names(vectors.names)
-    return vectors
+    found = [_look_up(reader, view, entities, at) for view in plan.wanted]
+    shape = plan.shape([layout for _, layout in found])
+    columns: list[Sequence[Any]] = [entities[key] for key in plan.keys]
+    statuses: list[Sequence[Status]] = [("key",) * height] * len(plan.keys)
+    times_us: list[Sequence[int]] = [(0,) * height] * len(plan.keys)
+    views = [_Columns(looked, len(layout.places)) for looked, layout in found]
+    for number, places in shape.places:
+        view = views[number]
+        columns += [view.columns[place] for place in places]
+        statuses += view.told(places)
+        times_us += [view.times_us] * len(places)
+    return Vectors(list(shape.names), columns, statuses, times_us)
 
 
-class _View:
-    """What was found in one view."""
+def _look_up(
+    reader: OnlineReader, view: ViewRef, entities: Mapping[str, Sequence[Any]], at: datetime
+) -> tuple[list[Looked], Layout]:
+    keys = list(zip(*[entities[key] for key in view.keys], strict=True))
+    return reader.look_up_with_layout(view.name, view.version, view.ttl, keys, at)
 
-    def __init__(
-        self, reader: OnlineReader, view: ViewRef, entities: Mapping[str, Sequence[Any]], at: datetime
-    ) -> None:
-        self.name = view.name
-        keys = list(zip(*(entities[key] for key in view.keys), strict=True))
-        looked, layout = reader.look_up_with_layout(view.name, view.version, view.ttl, keys, at)
-        self._layout: Layout = layout
-        self.names = layout.columns.names
+
+class _Columns:
+    """What was found in one view, by column."""
+
+    def __init__(self, looked: Sequence[Looked], width: int) -> None:
+        nothing = (None,) * width
+        rows = [nothing if one.values is None else one.values for one in looked]
+        self.columns = list(zip(*rows, strict=True)) or [()] * width
         self.times_us = [one.event_time_us for one in looked]
-        self._statuses: tuple[Status, ...] = tuple(_STATUS.get(one.outcome, "present") for one in looked)
-        self._columns = _transpose(looked, len(self.names))
+        self._statuses: list[Status] = [_STATUS[one.outcome] for one in looked]
+        self._may_have_null = any(one.may_have_null for one in looked)
 
-    def column(self, feature: str) -> tuple[Sequence[Any], Sequence[Status]]:
-        place = self._layout.places.get(feature)
-        if place is None:
-            raise UnknownNameError(f"feature of the view {self.name!r}", feature, self.names)
-        values = self._columns[place]
+    def told(self, places: Sequence[int]) -> list[Sequence[Status]]:
+        """Return the statuses of columns: those of the view's rows, but for nulls in rows that are there."""
+        if not self._may_have_null:
+            return [self._statuses] * len(places)
+        return [self._told(self.columns[place]) for place in places]
+
+    def _told(self, values: Sequence[Any]) -> Sequence[Status]:
         if None not in values:
-            return values, self._statuses
-        return values, [
+            return self._statuses
+        return [
             "null" if value is None and status == "present" else status
             for value, status in zip(values, self._statuses, strict=True)
         ]
 
 
-def _transpose(looked: Sequence[Looked], width: int) -> Sequence[Sequence[Any]]:
-    nothing = (None,) * width
-    rows = [nothing if one.values is None else one.values for one in looked]
-    return list(zip(*rows, strict=True)) or [()] * width
-
-
 def _check_entities(plan: VectorPlan, entities: Mapping[str, Sequence[Any]]) -> int:
     """Return how many entities there are."""
+    heights = {key: len(values) for key, values in entities.items()}
+    if heights.keys() == set(plan.keys) and len(set(heights.values())) == 1:
+        return next(iter(heights.values()))
     missing = [key for key in plan.keys if key not in entities]
     if missing:
-        views = [view.name for view in plan.wanted if missing[0] in view.keys]
+        view = next(view for view in plan.wanted if missing[0] in view.keys)
         raise InvalidInputError(
-            f"the key {missing[0]!r} is missing, which the feature view {views[0]!r} is looked up by",
+            f"the key {missing[0]!r} is missing, which the feature view {view.name!r} is looked up by",
             hint=f"Give its values: {{{missing[0]!r}: [...]}}",
         )
     unknown = [key for key in entities if key not in plan.keys]
@@ -182,11 +225,8 @@ def _check_entities(plan: VectorPlan, entities: Mapping[str, Sequence[Any]]) -> 
         raise InvalidInputError(
             f"{unknown[0]!r} is no key of the views that are asked", hint=f"Their keys are: {', '.join(plan.keys)}."
         )
-    heights = {key: len(values) for key, values in entities.items()}
-    if len(set(heights.values())) > 1:
-        told = ", ".join(f"{key} has {height:,}" for key, height in heights.items())
-        raise InvalidInputError(f"each key needs one value for each entity, but {told}")
-    return next(iter(heights.values()))
+    told = ", ".join(f"{key} has {height:,}" for key, height in heights.items())
+    raise InvalidInputError(f"each key needs one value for each entity, but {told}")
 
 
 def _refuse_same_names(names: Sequence[str]) -> None:

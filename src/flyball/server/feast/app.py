@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from flyball.core.errors import ConflictError, FlyballError, InvalidInputError, UnknownNameError
-from flyball.domain.features.vectors import VectorPlan, plan_vectors, read_vectors
+from flyball.domain.features.vectors import VectorPlan, read_vectors
 from flyball.domain.features.views import FeatureView
 from flyball.server.asgi import Receive, Scope, Send
 from flyball.server.feast.jobs import MaterialisationJobs
@@ -28,7 +28,6 @@ from flyball.workspace.workspace import Workspace
 T = TypeVar("T")
 PATHS = ("/get-online-features", "/push", "/write-to-online-store", "/materialize", "/materialize-incremental")
 _MANY = 2_000  # entities; looking up more would hold up other requests
-_MOST_PLANS = 1_000
 _NOTHING = b"null"
 _log = logging.getLogger("flyball.feast")
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -63,7 +62,6 @@ class FeastApp:
         self._workspace = workspace
         self._max_body_bytes = max_body_bytes
         self._views = workspace.project.views
-        self._plans: dict[tuple[bool, tuple[str, ...]], VectorPlan] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feast")
         self._jobs = MaterialisationJobs(workspace)
         self._handlers: dict[str, Callable[[bytes, Scope], Awaitable[Reply]]] = {
@@ -115,15 +113,9 @@ class FeastApp:
         features = asked.features
         if asked.feature_service is not None:
             features = self._workspace.project.feature_list(asked.feature_service)
-        key = (asked.full_feature_names, tuple(features or ()))
-        plan = self._plans.get(key)
-        if plan is None:
-            refs = {name: self._workspace.features.view_ref(view) for name, view in self._views.items()}
-            plan = plan_vectors(features or [], refs, has_full_names=asked.full_feature_names)
-            if len(self._plans) >= _MOST_PLANS:
-                self._plans.clear()
-            self._plans[key] = plan
-        return plan
+        return self._workspace.features.plan_vectors(
+            features or [], self._views, has_full_names=asked.full_feature_names
+        )
 
     async def _write(self, body: bytes, _scope: Scope) -> Reply:
         rows = _read(body, WriteRows)

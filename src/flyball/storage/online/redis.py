@@ -1,5 +1,6 @@
 """An online store on Redis, for gateways on several machines."""
 
+import os
 import secrets
 import struct
 import threading
@@ -96,7 +97,7 @@ class RedisOnlineStore:
     def __init__(self, url: str, *, timeout_s: float = 0.25, pause_s: float = 1.0) -> None:
         self._shown = mask(url)
         server, self._prefix = _split_prefix(url)
-        self._reading = self._connect(server, timeout_s)
+        self._reading = _Line(self._connect(server, timeout_s).connection_pool)
         self._writing = self._connect(server, _WRITE_TIMEOUT_S)
         self._breaker = _Breaker(pause_s)
         self._write = self._writing.register_script(_WRITE)
@@ -142,7 +143,7 @@ class RedisOnlineStore:
             return []
         self._breaker.check(self._shown)
         try:
-            found: list[bytes | None] = self._reading.execute_command("HMGET", self._place(view), *keys)
+            found: list[bytes | None] = self._reading.ask("HMGET", self._place(view), *keys)
         except redis.RedisError as error:
             self._breaker.open()
             raise self._failed(error) from error
@@ -190,7 +191,7 @@ class RedisOnlineStore:
                 url,
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,
-                # A connection that the server has closed meanwhile is opened again, once; what waits is bounded.
+                # A connection that the server has closed meanwhile is opened again, once.
                 retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
                 health_check_interval=0,
             )
@@ -199,6 +200,37 @@ class RedisOnlineStore:
                 f"the setting online, {self._shown}, is no address of a Redis server: {error}",
                 hint="Write it as redis://HOST:PORT/DATABASE",
             ) from error
+
+
+class _Line:
+    """One connection for each thread, kept: taking it from a pool for each read costs as much as the read."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._local = threading.local()
+
+    def ask(self, *command: Any) -> Any:
+        """Send a command and return its answer; what was closed meanwhile is opened again, once."""
+        connection = self._connection()
+        try:
+            try:
+                return self._ask(connection, command)
+            except redis.ConnectionError:
+                connection.disconnect()
+                return self._ask(connection, command)
+        except BaseException:
+            # An answer that comes too late must not be taken for that of the next command.
+            connection.disconnect()
+            raise
+
+    def _ask(self, connection: Any, command: tuple[Any, ...]) -> Any:
+        connection.send_command(*command)
+        return connection.read_response()
+
+    def _connection(self) -> Any:
+        if getattr(self._local, "pid", None) != os.getpid():  # a connection must not be used across a fork
+            self._local.connection, self._local.pid = self._pool.make_connection(), os.getpid()
+        return self._local.connection
 
 
 class _Breaker:

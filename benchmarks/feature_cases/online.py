@@ -1,0 +1,188 @@
+"""Reading, writing and materialising online features, beside the stores' own limit and Feast."""
+
+import json
+import random
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from benchmarks.feature_cases import limits
+from benchmarks.feature_cases.project import (
+    FEAST,
+    FEATURES,
+    KEYS,
+    ROWS,
+    START,
+    open_workspace,
+    redis_server,
+    write_rows,
+)
+from flyball.domain.data.schemas import Schema
+from flyball.domain.features.online import view_key
+from flyball.domain.features.rows import encode_values
+from flyball.storage.online.port import OnlineRow
+from flyball.workspace.workspace import Workspace
+
+_READS = {1: 4_000, 100: 400}
+_FEAST_SCRIPT = Path(__file__).parents[1] / "peers" / "run_feast.py"
+_FEAST_TIMEOUT_S = 150
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """One entity and a hundred, 20 features, in process: medians in microseconds."""
+    told: dict[str, Any] = {}
+    with redis_server(folder) as url:
+        for store in ("lmdb", "redis"):
+            workspace = open_workspace(folder / store, "lmdb" if store == "lmdb" else url)
+            workspace.materialise()
+            raw_read, raw_write = limits.open_lmdb(folder / "raw") if store == "lmdb" else limits.open_redis(url)
+            raw_write(limits.pack(limits.newest(folder / store / "rows.parquet")))
+            references = [f"tx:{name}" for name in FEATURES]
+            for entities, times in _READS.items():
+                asked = _entities(entities, times)
+                mine, limit = _interleaved(
+                    [
+                        lambda keys: workspace.get_online_features(references, {"customer_id": keys}),
+                        lambda keys: raw_read(keys),
+                    ],
+                    asked,
+                )
+                told[f"{store}_{entities}_us"] = mine
+                told[f"{store}_{entities}_limit_us"] = limit
+        told |= run_feast(folder, "read", url)
+    return told
+
+
+def write(folder: Path) -> dict[str, Any]:
+    """A thousand rows at once, in rows a second, and one row, in microseconds; in the store, and pushed with checks."""
+    told: dict[str, Any] = {}
+    with redis_server(folder) as url:
+        for store in ("lmdb", "redis"):
+            workspace = open_workspace(folder / store, "lmdb" if store == "lmdb" else url)
+            workspace.materialise()
+            _, raw_write = limits.open_lmdb(folder / "raw") if store == "lmdb" else limits.open_redis(url)
+            table = pl.read_parquet(folder / store / "rows.parquet").head(1_000)
+            for name, rows in (("1000", 1_000), ("1", 1)):
+                frame = table.head(rows)
+                mine, limit, pushed = _interleaved(
+                    [
+                        _store_write(workspace, frame),
+                        lambda _: raw_write(limits.pack(frame)),
+                        _push(workspace, frame),
+                    ],
+                    [[number] for number in range(60 if rows > 1 else 300)],
+                )
+                if rows > 1:
+                    mine, limit, pushed = (round(rows / spent * 1e6) for spent in (mine, limit, pushed))
+                unit = "rows_per_s" if rows > 1 else "us"
+                told |= {
+                    f"{store}_{name}_{unit}": mine,
+                    f"{store}_{name}_limit_{unit}": limit,
+                    f"{store}_{name}_pushed_{unit}": pushed,
+                }
+        told |= run_feast(folder, "write", url)
+    return told
+
+
+def materialise(folder: Path) -> dict[str, Any]:
+    """A million rows to a hundred thousand keys, in seconds, from a Parquet file to rows that can be read."""
+    told: dict[str, Any] = {}
+    with redis_server(folder) as url:
+        for store in ("lmdb", "redis"):
+            path = folder / store / "rows.parquet"
+            workspace = open_workspace(folder / store, "lmdb" if store == "lmdb" else url, ROWS)
+            path.read_bytes()
+            started = time.perf_counter()
+            workspace.materialise()
+            told[f"{store}_s"] = round(time.perf_counter() - started, 3)
+            _, raw_write = limits.open_lmdb(folder / "raw") if store == "lmdb" else limits.open_redis(url)
+            started = time.perf_counter()
+            raw_write(limits.pack(limits.newest(path)))
+            told[f"{store}_limit_s"] = round(time.perf_counter() - started, 3)
+            started = time.perf_counter()
+            again = Workspace(workspace.project_dir, workspace.home, settings=workspace.settings)
+            again.materialise()
+            told[f"{store}_unchanged_s"] = round(time.perf_counter() - started, 3)
+        told |= run_feast(folder, "materialise", url)
+    return told
+
+
+def _entities(count: int, times: int) -> list[list[int]]:
+    chosen = random.Random(1)
+    return [chosen.sample(range(KEYS), count) for _ in range(times)]
+
+
+def _interleaved(works: Sequence[Callable[[Any], object]], arguments: Sequence[Any]) -> list[float]:
+    """Return the median of each, in microseconds; they take turns, so that a busy machine slows all alike."""
+    for work in works:
+        work(arguments[0])
+    taken: list[list[int]] = [[] for _ in works]
+    for argument in arguments:
+        for spent, work in zip(taken, works, strict=True):
+            started = time.perf_counter_ns()
+            work(argument)
+            spent.append(time.perf_counter_ns() - started)
+    return [round(statistics.median(spent) / 1_000, 1) for spent in taken]
+
+
+def _store_write(workspace: Workspace, frame: pl.DataFrame) -> Callable[[Any], object]:
+    """Return a write of newer rows, packing included."""
+    view = workspace.project.views["tx"]
+    key = view_key("tx", workspace.features.view_version(view))
+    store = workspace.features._online
+    columns = Schema.of(frame.select(FEATURES))
+    counter = iter(range(10**9))
+
+    def work(_: Any) -> object:
+        time_us = 2 * 10**15 + next(counter)
+        keys = frame.get_column("customer_id").to_list()
+        values = frame.select(FEATURES).iter_rows()
+        return store.write(
+            key,
+            [
+                OnlineRow(limits._encode((customer,)), time_us, time_us, encode_values(columns, row))
+                for customer, row in zip(keys, values, strict=True)
+            ],
+        )
+
+    return work
+
+
+def _push(workspace: Workspace, frame: pl.DataFrame) -> Callable[[Any], object]:
+    view = workspace.project.views["tx"]
+    counter = iter(range(10**9))
+    columns = frame.drop("at").to_dict(as_series=False)
+
+    def work(_: Any) -> object:
+        at = (START + timedelta(days=100, seconds=next(counter))).isoformat()
+        return workspace.features.push(view, columns | {"at": [at] * frame.height})
+
+    return work
+
+
+def run_feast(folder: Path, case: str, url: str) -> dict[str, Any]:
+    """Run a case with Feast, if its environment is there: ``make peers``."""
+    if not (FEAST.parents[1] / "installed").exists():
+        return {"feast": "not installed: make peers"}
+    rows = folder / "feast" / "rows.parquet"
+    rows.parent.mkdir(parents=True, exist_ok=True)
+    write_rows(rows, ROWS if case == "materialise" else KEYS)
+    try:
+        done = subprocess.run(
+            [FEAST, _FEAST_SCRIPT, case, rows.parent, url.removeprefix("redis://").partition("/")[0]],
+            capture_output=True,
+            text=True,
+            timeout=_FEAST_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"feast": f"took more than {_FEAST_TIMEOUT_S} s"}
+    if done.returncode:
+        return {"feast": done.stderr.strip().splitlines()[-1][:200]}
+    return {f"feast_{name}": value for name, value in json.loads(done.stdout.splitlines()[-1]).items()}
