@@ -25,8 +25,7 @@ from benchmarks.feature_cases.project import (
 )
 from flyball.domain.data.schemas import Schema
 from flyball.domain.features.online import view_key
-from flyball.domain.features.rows import encode_values
-from flyball.storage.online.port import OnlineRow
+from flyball.domain.features.rows import encode_rows
 from flyball.workspace.workspace import Workspace
 
 _READS = {1: 4_000, 100: 400}
@@ -140,16 +139,9 @@ def _store_write(workspace: Workspace, frame: pl.DataFrame) -> Callable[[Any], o
     counter = iter(range(10**9))
 
     def work(_: Any) -> object:
-        time_us = 2 * 10**15 + next(counter)
-        keys = frame.get_column("customer_id").to_list()
-        values = frame.select(FEATURES).iter_rows()
-        return store.write(
-            key,
-            [
-                OnlineRow(limits._encode((customer,)), time_us, time_us, encode_values(columns, row))
-                for customer, row in zip(keys, values, strict=True)
-            ],
-        )
+        at = pl.lit(START + timedelta(days=200, microseconds=next(counter))).dt.cast_time_unit("us")
+        rows = frame.with_columns(at=at, known=at)
+        return store.write(key, encode_rows(rows, ["customer_id"], "at", "known", columns))
 
     return work
 

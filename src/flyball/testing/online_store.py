@@ -92,6 +92,16 @@ def check_delete_forgets_only_the_given_keys(new_store: NewStore) -> None:
     assert store.write(VIEW, [OnlineRow(b"1", 5, 5, b"old")]) == 1
 
 
+def check_a_copy_takes_the_rows_by_its_own_newest(new_store: NewStore) -> None:
+    """The other view gets the same rows and keeps what it has that is newer."""
+    store = new_store()
+    newer, row, other = OnlineRow(b"1", 9, 9, b"n"), OnlineRow(b"1", 5, 5, b"x"), OnlineRow(b"2", 5, 5, b"y")
+    store.write("copy@1", [newer])
+    assert store.write(VIEW, [row, other], copy="copy@1") == 2
+    assert store.read(VIEW, [b"1", b"2"]) == [row, other]
+    assert store.read("copy@1", [b"1", b"2"]) == [newer, other]
+
+
 def check_scan_yields_every_row_of_its_view_once(new_store: NewStore) -> None:
     """Also long keys come back whole, and other views' rows do not."""
     store = new_store()
@@ -126,6 +136,7 @@ ONLINE_STORE_CHECKS: Sequence[Callable[[NewStore], None]] = (
     check_read_answers_in_the_order_of_the_keys,
     check_views_do_not_touch_each_other,
     check_delete_forgets_only_the_given_keys,
+    check_a_copy_takes_the_rows_by_its_own_newest,
     check_scan_yields_every_row_of_its_view_once,
     check_threads_agree_on_the_newest_row,
 )

@@ -147,6 +147,7 @@ def test_the_newest_of_written_rows_counts_and_outlives_a_materialisation(gatewa
     ("columns", "message"),
     [
         ({"customer_id": [None]}, "'customer_id' is null"),
+        ({"visits": [2**70]}, "column 'visits' holds a value that is too large"),
         ({"visits": ["many"]}, "column 'visits' holds a value that is not an int"),
         ({"event_timestamp": ["soon"]}, "the time of row 0 'soon' is not an ISO 8601 instant"),
         ({"event_timestamp": [7]}, "pushed with the time 7"),
@@ -168,3 +169,23 @@ def test_materialisation_may_be_waited_for_or_not(gateway: Gateway) -> None:
     assert answers[0] == (202, {"status": "accepted", "feature_views": ["behaviour"]})
     assert answers[1][0] == 409
     assert answers[1][1]["feature_views"] == ["behaviour"]
+
+
+def test_every_type_may_be_pushed_as_json_writes_it(gateway: Gateway) -> None:
+    row: dict[str, Any] = {
+        "customer_id": ["42"],
+        "days": [3.0],
+        "share": ["-Infinity"],
+        "shop": [None],
+        "is_late": [False],
+        "seen": ["2026-01-01T01:00:00+01:00"],
+        "event_timestamp": [NOW.isoformat()],
+    }
+    assert gateway.post("/write-to-online-store", {"feature_view_name": "behaviour", "df": row}) == (200, None)
+    names = ["days", "share", "shop", "is_late", "seen"]
+    status, answer = gateway.post(
+        "/get-online-features",
+        {"entities": {"customer_id": [42]}, "features": [f"behaviour:{name}" for name in names]},
+    )
+    assert status == 200
+    assert [column["values"][0] for column in answer["results"]] == [42, 3, "-Infinity", None, False, 1767225600]

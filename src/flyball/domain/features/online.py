@@ -197,15 +197,12 @@ class OnlineReader:
         layout = self._layouts.get(view_key(view, version))
         names = layout.columns.names if layout else []
         return [
-            OnlineFeatures(
-                view=view,
-                version=version,
-                event_time=from_us(time_us),
-                values=dict(zip(names, values or (), strict=True)),
+            None
+            if values is None
+            else OnlineFeatures(
+                view=view, version=version, event_time=from_us(time_us), values=dict(zip(names, values, strict=True))
             )
-            if outcome == "found"
-            else None
-            for outcome, time_us, values in looked
+            for _, time_us, values, _ in looked
         ]
 
     def complete(

@@ -1,24 +1,30 @@
 """Writes values into the online store as they arrive, before the next materialisation computes them from a table."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, date, datetime
+from types import NoneType
+from typing import Any
 
 from flyball.core.clock import Clock
-from flyball.core.durations import from_us, parse_instant
+from flyball.core.durations import from_us, parse_instant, to_us
 from flyball.core.errors import InvalidInputError
-from flyball.domain.data.schemas import Schema, SchemaMismatchError
+from flyball.domain.data.schemas import DType, Field, Schema, article, read_instant
 from flyball.domain.features.online import OnlineReader, view_key
-from flyball.domain.features.rows import encode_rows
+from flyball.domain.features.rows import encode_columns
 from flyball.domain.features.training_sets import ViewRef
 from flyball.storage.online.port import OnlineRow, OnlineStore
 
-if TYPE_CHECKING:
-    import polars as pl
-
 EVENT_TIMESTAMP, CREATED = "event_timestamp", "created"
 """What Feast's clients call the two times, whatever the table calls them."""
-_KNOWN = "\0known"
+_BITS = 63
+_KINDS: dict[DType, set[type]] = {
+    "int": {int, NoneType},
+    "float": {float, int, NoneType},
+    "string": {str, NoneType},
+    "bool": {bool, NoneType},
+    "datetime": {NoneType},
+    "date": {NoneType},
+}
 
 
 def pushed_key(key: str) -> str:
@@ -60,36 +66,15 @@ class Pusher:
         layout = self._reader.layout(view.name, view.version)
         times = time if time in columns else EVENT_TIMESTAMP
         _check_columns(view, times, layout.columns, columns)
-        frame = self._frame(layout.keys, layout.columns, times, columns)
-        rows = encode_rows(frame, view.keys, times, _KNOWN, layout.columns)
+        problems: list[str] = []
+        keys = [_read_column(columns[field.name], field, problems, is_key=True) for field in layout.keys.fields]
+        values = [_read_column(columns[field.name], field, problems) for field in layout.columns.fields]
+        if problems:
+            raise InvalidInputError(f"rows pushed to the feature view {view.name!r} do not fit: {'; '.join(problems)}")
+        times_us = [_read_time(value, number) for number, value in enumerate(columns[times])]
+        rows = encode_columns(keys, times_us, to_us(self._clock.now()), layout.columns, values)
         key = view_key(view.name, view.version)
-        # In this order: a replacement that runs meanwhile takes the pushed rows over after its own.
-        self._online.write(pushed_key(key), rows)
-        return self._online.write(key, rows)
-
-    def _frame(self, keys: Schema, features: Schema, time: str, columns: Mapping[str, Sequence[Any]]) -> "pl.DataFrame":
-        import polars as pl
-
-        read = {
-            field.name: [_seconds(value) if field.dtype == "datetime" else value for value in columns[field.name]]
-            for field in features.fields
-        }
-        read |= {field.name: [_key_value(value, field.dtype) for value in columns[field.name]] for field in keys.fields}
-        schema = Schema((*keys.fields, *features.fields))
-        height = len(columns[time])
-        rows = [{name: values[number] for name, values in read.items()} for number in range(height)]
-        try:
-            frame = schema.frame(rows)
-        except SchemaMismatchError as error:
-            raise InvalidInputError(f"the pushed rows do not fit: {'; '.join(error.problems)}") from error
-        nulls = [key for key in keys.names if frame.get_column(key).null_count()]
-        if nulls:
-            raise InvalidInputError(f"the key {nulls[0]!r} is null in a pushed row")
-        instants = [_instant(value, number) for number, value in enumerate(columns[time])]
-        us = pl.Datetime("us", "UTC")
-        return frame.with_columns(
-            pl.Series(time, instants, dtype=us), pl.Series(_KNOWN, [self._clock.now()] * height, dtype=us)
-        )
+        return self._online.write(key, rows, copy=pushed_key(key))
 
 
 def pushed_rows(online: OnlineStore, key: str) -> list[OnlineRow]:
@@ -116,30 +101,47 @@ def _check_columns(view: ViewRef, time: str, features: Schema, columns: Mapping[
         )
 
 
-def _instant(value: Any, number: int) -> datetime:
+def _read_column(values: Sequence[Any], field: Field, problems: list[str], *, is_key: bool = False) -> Sequence[Any]:
+    """Return a column's values in its type, or note what is wrong with them."""
+    kinds = set(map(type, values))
+    if is_key and NoneType in kinds:
+        problems.append(f"the key {field.name!r} is null")
+        return values
+    if kinds <= _KINDS[field.dtype]:
+        if field.dtype == "int" and any(value is not None and value.bit_length() > _BITS for value in values):
+            problems.append(f"column {field.name!r} holds a value that is too large")
+        return values
+    try:
+        return [None if value is None else _read_value(value, field, is_key=is_key) for value in values]
+    except (ValueError, TypeError, OverflowError, InvalidInputError):
+        problems.append(f"column {field.name!r} holds a value that is not {article(field.dtype)}")
+        return values
+
+
+def _read_value(value: Any, field: Field, *, is_key: bool) -> Any:
+    """Return a value that JSON wrote otherwise than its column has it."""
+    kind = type(value)
+    if field.dtype == "float" and kind is str and value in ("NaN", "Infinity", "-Infinity"):
+        return float(value)
+    if field.dtype == "int" and ((kind is float and value.is_integer()) or (is_key and kind is str)):
+        return int(value)
+    if field.dtype == "string" and is_key and kind in (int, date):
+        return str(value)
+    if field.dtype == "datetime" and kind in (int, float):
+        return from_us(round(value * 1_000_000))  # seconds, as Feast's clients send them
+    if field.dtype == "datetime":
+        return read_instant(value, "datetime", field.name)
+    if field.dtype == "date":
+        day = read_instant(value, "date", field.name)
+        return None if day is None else day.isoformat()
+    raise TypeError(kind)
+
+
+def _read_time(value: Any, number: int) -> int:
     if isinstance(value, datetime):
-        return value
+        return to_us(value if value.tzinfo is not None else value.replace(tzinfo=UTC))
     if isinstance(value, str):
-        return parse_instant(value, what=f"the time of row {number}")
+        return to_us(parse_instant(value, what=f"the time of row {number}"))
     raise InvalidInputError(
         f"row {number} was pushed with the time {value!r}", hint='Write it as "2026-03-01T14:05:00Z".'
     )
-
-
-def _seconds(value: Any) -> Any:
-    """Return the instant of seconds since 1970, as Feast's clients send them; other values as they are."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return from_us(round(value * 1_000_000))
-    return value
-
-
-def _key_value(value: Any, dtype: str) -> Any:
-    """Return a key as its column has it where JSON wrote it otherwise."""
-    if dtype == "int" and isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            return value
-    if dtype == "string" and isinstance(value, int | date) and not isinstance(value, bool):
-        return str(value)
-    return value

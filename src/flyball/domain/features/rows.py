@@ -98,9 +98,17 @@ def encode_key(key: Sequence[Any]) -> bytes:
     return _encode([int(part) if isinstance(part, float) and part.is_integer() else part for part in key])
 
 
-def encode_values(columns: Schema, values: Values) -> bytes:
-    """Return a row's values, in the order of ``columns``, as a payload."""
-    return tag_of(columns) + _encode(values)
+def encode_columns(
+    keys: Sequence[Sequence[Any]],
+    event_times_us: Sequence[int],
+    known_us: int,
+    columns: Schema,
+    values: Sequence[Values],
+) -> list[OnlineRow]:
+    """Return rows as the online store keeps them; from checked columns, since a frame takes longer for few rows."""
+    tag = tag_of(columns)
+    rows = zip(zip(*keys, strict=True), event_times_us, zip(*values, strict=True), strict=True)
+    return [OnlineRow(encode_key(key), time_us, known_us, tag + _encode(row)) for key, time_us, row in rows]
 
 
 def encode_rows(frame: "pl.DataFrame", keys: Sequence[str], time: str, usable: str, columns: Schema) -> list[OnlineRow]:

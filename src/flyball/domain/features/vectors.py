@@ -164,7 +164,7 @@ def read_vectors(
     found = [_look_up(reader, view, entities, at) for view in plan.wanted]
     shape = plan.shape([layout for _, layout in found])
     columns: list[Sequence[Any]] = [entities[key] for key in plan.keys]
-    statuses: list[Sequence[Status]] = [("key",) * height] * len(plan.keys)
+    statuses: list[Sequence[Status]] = [["key"] * height] * len(plan.keys)
     times_us: list[Sequence[int]] = [(0,) * height] * len(plan.keys)
     views = [_Columns(looked, len(layout.places)) for looked, layout in found]
     for number, places in shape.places:

@@ -17,7 +17,7 @@ import lmdb
 
 from flyball.core.errors import BackendError, BackendUnavailableError
 from flyball.core.files import DiskFullError
-from flyball.storage.online.port import OnlineRow, is_newer, newest_rows
+from flyball.storage.online.port import OnlineRow, newest_rows
 
 T = TypeVar("T")
 _FIRST_MAP_BYTES = 256 << 20  # address space, not disk: the file grows with what is written
@@ -46,26 +46,26 @@ class LmdbOnlineStore:
         folder = url.partition("://")[2]
         return cls(Path(unquote(folder)) if folder else home / "online")
 
-    def write(self, view: str, rows: Sequence[OnlineRow]) -> int:
+    def write(self, view: str, rows: Sequence[OnlineRow], *, copy: str | None = None) -> int:
         """See `OnlineStore.write`."""
-        newest = [(_place(view, key), row) for key, row in newest_rows(rows).items()]
+        newest = newest_rows(rows).values()
         if not newest:
             return 0
+        views = [view] if copy is None else [view, copy]
+        wanted = [
+            [(_place(name, row.key), row.event_time_us, row.known_us, _encode(row)) for row in newest] for name in views
+        ]
 
         def write(transaction: Any) -> int:
-            changed = 0
-            for place, row in newest:
-                stored = transaction.get(place)
-                if stored is None or is_newer(row, _decode(row.key, stored)):
-                    transaction.put(place, _encode(row))
-                    changed += 1
-            return changed
+            changed = [sum(_put_newer(transaction, *row) for row in rows) for rows in wanted]
+            return changed[0]
 
         return self._environment.write(write)
 
     def replace(self, view: str, rows: Sequence[OnlineRow]) -> int:
         """See `OnlineStore.replace`."""
-        wanted = {_place(view, key): _encode(row) for key, row in newest_rows(rows).items()}
+        # In the order of the tree, where neighbours share pages.
+        wanted = dict(sorted((_place(view, key), _encode(row)) for key, row in newest_rows(rows).items()))
         prefix = _prefix(view)
 
         def replace(transaction: Any) -> int:
@@ -251,6 +251,14 @@ def _decode_stored(place: bytes, value: bytes) -> OnlineRow:
         length = _LENGTH.unpack(value[-_LENGTH.size :])[0]
         key = value[-_LENGTH.size - length : -_LENGTH.size]
     return _decode(key, value)
+
+
+def _put_newer(transaction: Any, place: bytes, event_time_us: int, known_us: int, value: bytes) -> bool:
+    stored = transaction.get(place)
+    if stored is not None and _unpack_times(stored) >= (event_time_us, known_us):
+        return False
+    transaction.put(place, value)
+    return True
 
 
 def _scan_part(transaction: Any, prefix: bytes, after: bytes | None) -> list[tuple[bytes, bytes]]:

@@ -13,15 +13,18 @@ class MemoryOnlineStore:
         self._views: dict[str, dict[bytes, OnlineRow]] = {}
         self._lock = threading.Lock()
 
-    def write(self, view: str, rows: Sequence[OnlineRow]) -> int:
+    def write(self, view: str, rows: Sequence[OnlineRow], *, copy: str | None = None) -> int:
         """See `OnlineStore.write`."""
         with self._lock:
-            stored = self._views.setdefault(view, {})
-            newer = {
-                key: row for key, row in newest_rows(rows).items() if key not in stored or is_newer(row, stored[key])
-            }
-            stored.update(newer)
-            return len(newer)
+            if copy is not None:
+                self._write(copy, rows)
+            return self._write(view, rows)
+
+    def _write(self, view: str, rows: Sequence[OnlineRow]) -> int:
+        stored = self._views.setdefault(view, {})
+        newer = {key: row for key, row in newest_rows(rows).items() if key not in stored or is_newer(row, stored[key])}
+        stored.update(newer)
+        return len(newer)
 
     def replace(self, view: str, rows: Sequence[OnlineRow]) -> int:
         """See `OnlineStore.replace`."""

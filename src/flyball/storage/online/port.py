@@ -30,15 +30,16 @@ class OnlineStore(Protocol):
     not at all; of a `write` either all rows are there or, on a server, the first batches of them.
     """
 
-    def write(self, view: str, rows: Sequence[OnlineRow]) -> int:
+    def write(self, view: str, rows: Sequence[OnlineRow], *, copy: str | None = None) -> int:
         """Keep, for each key, the row with the greatest ``(event_time_us, known_us)``.
 
         Args:
             view: The view and its version, as ``name@version``.
             rows: Any order; a key may occur more than once; a tie keeps the stored row.
+            copy: Another view that takes the rows in the same way, in the same step.
 
         Returns:
-            How many keys now hold another row (0 if every row was late).
+            How many keys of ``view`` now hold another row (0 if every row was late).
 
         Raises:
             BackendUnavailableError: The store did not answer; what was written stays right, and a repetition does the

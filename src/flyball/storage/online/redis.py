@@ -30,26 +30,29 @@ _ZERO = 1 << 63
 # Keeps the newest of each field's values; a tie keeps the stored one. Numbers of a Lua script have 53 bits, so the
 # two times are compared as four numbers of 32.
 _WRITE = """
-local stored = redis.call('HMGET', KEYS[1], unpack(ARGV, 1, #ARGV / 2))
-local half, changed = #ARGV / 2, {}
-for i = 1, half do
-  local old, new = stored[i], ARGV[half + i]
-  local is_newer = not old
-  if old then
-    local a, b, c, d = struct.unpack('>I4I4I4I4', old)
-    local e, f, g, h = struct.unpack('>I4I4I4I4', new)
-    if a ~= e then is_newer = e > a
-    elseif b ~= f then is_newer = f > b
-    elseif c ~= g then is_newer = g > c
-    else is_newer = h > d end
+local half, first = #ARGV / 2, 0
+for number, view in ipairs(KEYS) do
+  local stored, changed = redis.call('HMGET', view, unpack(ARGV, 1, half)), {}
+  for i = 1, half do
+    local old, new = stored[i], ARGV[half + i]
+    local is_newer = not old
+    if old then
+      local a, b, c, d = struct.unpack('>I4I4I4I4', old)
+      local e, f, g, h = struct.unpack('>I4I4I4I4', new)
+      if a ~= e then is_newer = e > a
+      elseif b ~= f then is_newer = f > b
+      elseif c ~= g then is_newer = g > c
+      else is_newer = h > d end
+    end
+    if is_newer then
+      changed[#changed + 1] = ARGV[i]
+      changed[#changed + 1] = new
+    end
   end
-  if is_newer then
-    changed[#changed + 1] = ARGV[i]
-    changed[#changed + 1] = new
-  end
+  if #changed > 0 then redis.call('HSET', view, unpack(changed)) end
+  if number == 1 then first = #changed / 2 end
 end
-if #changed > 0 then redis.call('HSET', KEYS[1], unpack(changed)) end
-return #changed / 2
+return first
 """
 # Puts rows beside the view's own and tells how many of their keys the view has, and how many with that very value.
 _ADD = """
@@ -109,11 +112,11 @@ class RedisOnlineStore:
         """Return the store of a URL; nothing is connected yet."""
         return cls(url, timeout_s=timeout_s)
 
-    def write(self, view: str, rows: Sequence[OnlineRow]) -> int:
+    def write(self, view: str, rows: Sequence[OnlineRow], *, copy: str | None = None) -> int:
         """See `OnlineStore.write`."""
-        place = self._place(view)
+        places = [self._place(name) for name in (view, copy) if name is not None]
         batches = list(_batches(newest_rows(rows)))
-        return self._try(lambda: sum(int(self._write(keys=[place], args=batch)) for batch in batches))
+        return self._try(lambda: sum(int(self._write(keys=places, args=batch)) for batch in batches))
 
     def replace(self, view: str, rows: Sequence[OnlineRow]) -> int:
         """See `OnlineStore.replace`."""
