@@ -15,7 +15,8 @@ import polars as pl
 import pytest
 
 from flyball.workspace.workspace import Workspace
-from tests.servers import free_port, redis, wait_for_port
+from tests.servers import redis, wait_for_port
+from tests.stories.system import find_free_ports
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 _PROJECT = """
@@ -75,7 +76,7 @@ class Gateway:
         self.root = root
         self.workspace = Workspace(root, root / ".flyball")
         self.workspace.materialise(["behaviour", "loyalty"])
-        port = free_port()
+        port = find_free_ports()
         self._port = port + 1
         self.address = f"http://127.0.0.1:{port + 1}"
         self.process = subprocess.Popen(

@@ -1,12 +1,17 @@
 """Materialisations that clients ask for, each in a process of its own: the gateway goes on answering."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from flyball.core.durations import parse_instant
-from flyball.core.errors import BackendError, ConflictError
+from flyball.core.errors import BackendError
+from flyball.core.files import holding_lock
 from flyball.workspace.workspace import Workspace
+
+_log = logging.getLogger("flyball.feast")
 
 
 class MaterialisationFailedError(BackendError):
@@ -29,29 +34,32 @@ class MaterialisationJobs:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: set[asyncio.Task[None]] = set()
 
     def start(self, views: Sequence[str], until: str | None) -> "asyncio.Task[None]":
         """Begin to bring views up to an instant, or to now where that is later.
 
         Raises:
-            ConflictError: One of them is being materialised.
+            ConflictError: One of them is being materialised, by whichever process of the gateway.
             InvalidInputError: ``until`` is no instant.
         """
         if until is not None:
             parse_instant(until, what="end_ts")
-        busy = [view for view in views if view in self._running]
-        if busy:
-            raise ConflictError(f"feature view {busy[0]!r} is being materialised")
+        with ExitStack() as stack:
+            for view in dict.fromkeys(views):
+                lock = self._workspace.home / "locks" / f"job-{view}.lock"
+                stack.enter_context(holding_lock(lock, held_message=f"feature view {view!r} is being materialised"))
+            held = stack.pop_all()
         task = asyncio.create_task(self._run(list(views), until))
-        for view in views:
-            self._running[view] = task
-        task.add_done_callback(lambda _: self._forget(views))
+        self._running.add(task)  # the event loop keeps no task by itself
+        task.add_done_callback(lambda done: self._end(done, held))
         return task
 
-    def _forget(self, views: Sequence[str]) -> None:
-        for view in views:
-            self._running.pop(view, None)
+    def _end(self, task: "asyncio.Task[None]", held: ExitStack) -> None:
+        held.close()
+        self._running.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.warning("%s", task.exception())
 
     async def _run(self, views: Sequence[str], until: str | None) -> None:
         arguments = [
