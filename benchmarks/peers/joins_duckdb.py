@@ -1,0 +1,23 @@
+"""DuckDB's ASOF join of views and labels: prints seconds and memory. Arguments: columns of each view, the folder."""
+
+import json
+import resource
+import sys
+import time
+
+import duckdb
+
+views, folder = json.loads(sys.argv[1]), sys.argv[2]
+start = time.perf_counter()
+joins, names = "", []
+for view, columns in enumerate(views):
+    joins += (
+        f" ASOF LEFT JOIN '{folder}/v{view}/*.parquet' t{view} "
+        f"ON l.customer = t{view}.customer AND l.asked_at >= t{view}.at"
+    )
+    names += [f"CASE WHEN l.asked_at - t{view}.at <= INTERVAL 90 DAY THEN {name} END AS {name}" for name in columns]
+found = duckdb.sql(f"SELECT l.*, {', '.join(names)} FROM '{folder}/labels.parquet' l{joins}").to_arrow_table()
+taken = time.perf_counter() - start
+assert found.num_rows
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+print(json.dumps({"seconds": round(taken, 3), "memory_mb": memory, "rows": found.num_rows}))
