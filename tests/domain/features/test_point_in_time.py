@@ -122,6 +122,6 @@ def test_a_row_counts_up_to_its_ttl_and_not_a_microsecond_longer() -> None:
 def test_the_rows_left_rise_in_both_times(rows: list[Row]) -> None:
     frame = _frame(rows, time=_TIME, known=_TIME, value=pl.Int64)
     marked = mark_order(frame, by=["customer"], time="time", known="known")
-    for group in leave_newest(marked, time="time").partition_by("customer"):
+    for group in leave_newest(marked).partition_by("customer"):
         assert group["time"].is_sorted()
         assert group[USABLE].is_sorted()

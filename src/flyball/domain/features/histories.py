@@ -17,7 +17,7 @@ AT = "__at"
 """A name for the column of instants at which features are asked for, which no key has."""
 _TIME = pl.Datetime("us", "UTC")
 # A function that looks ahead does so in a part of the entities too, so that of a large table not all is run again.
-_CHECKED, _SAMPLED = 200_000, 2_000  # rows
+_CHECKED, _SAMPLED = 100_000, 500  # rows
 _VALUES_IN_MEMORY = 60_000_000  # about half a gigabyte
 
 
@@ -149,9 +149,7 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
         result, marked = order_by_known(view, own, arrival, run, rows=rows, some=some, features=names)
     else:
         marked = mark_order(result, by=view.keys, time=view.time)
-    has_keys = pl.all_horizontal(pl.col(view.keys).is_not_null())
-    order = leave_newest(marked, time=view.time).filter(has_keys)
-    order = order.cast(Schema.of(result.select(view.keys)).to_polars())
+    order = leave_newest(marked).cast(Schema.of(result.select(view.keys)).to_polars())
     return ViewHistory(result.select(names).cast(columns.to_polars()), order, view.keys, view.time, columns)
 
 

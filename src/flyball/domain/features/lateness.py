@@ -7,7 +7,7 @@ import polars as pl
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.features.comparing import differing, same_values
-from flyball.domain.features.point_in_time import BEFORE, USABLE, mark_order
+from flyball.domain.features.point_in_time import STEP, USABLE, mark_order
 from flyball.domain.features.views import FeatureView
 
 KNOWN = "__known"
@@ -20,7 +20,7 @@ _AT, _NEWEST, _NUMBER = "__at", "__newest", "__number"
 _PENDING, _NEXT, _ROWS, _OWN = "__pending", "__next", "__rows", "__own"
 # More than this is hours of work that nobody meant to ask for.
 _MOST_ROWS, _MOST_STATES = 300_000_000, 20_000
-_SAMPLED = 2_000  # rows
+_SAMPLED = 500  # rows
 
 
 class TooManyLateRowsError(InvalidInputError):
@@ -55,9 +55,9 @@ def arrival_of(view: FeatureView, rows: pl.LazyFrame) -> Arrival:
     keys, time, known = list(view.keys), view.time, str(view.table.known)
     source = rows.select(*keys, time, known).collect()
     marked = mark_order(source, by=keys, time=time, known=known)
-    gaps = marked.lazy().filter(pl.col(time) < pl.col(BEFORE)).select(keys).head(_SAMPLED).collect()
+    gaps = marked.lazy().filter(pl.col(STEP) < 0).select(keys).head(_SAMPLED).collect()
     if gaps.is_empty():  # rows of one time may still have become known one after the other
-        twice = marked.lazy().filter(pl.col(time) == pl.col(BEFORE)).select(keys).unique()
+        twice = marked.lazy().filter(pl.col(STEP) == 0).select(keys).unique()
         suspects = marked.lazy().join(twice, on=keys, how="semi", maintain_order="left").collect()
         gaps = _states_with_gaps(suspects, keys, time).select(keys).head(_SAMPLED)
     return Arrival(source, marked, gaps)
@@ -99,7 +99,7 @@ def order_by_known(
     keys, time, known = list(view.keys), view.time, str(view.table.known)
     source, marked, gaps = arrival
     own = _own(result, source, keys, time, known)
-    if own is not None and (gaps.is_empty() or (view.late == "exact" and _holds(own, gaps, some, run, view))):
+    if own is not None and (gaps.is_empty() or (view.late == "exact" and _holds(gaps, some, run, view))):
         if own.get_column(_OWN).equals(source.get_column(known)):
             return result, marked
         return result, mark_order(own, by=keys, time=time, known=_OWN)
@@ -152,13 +152,16 @@ def _own(result: pl.DataFrame, source: pl.DataFrame, keys: list[str], time: str,
     return None
 
 
-def _holds(own: pl.DataFrame, gaps: pl.DataFrame, some: pl.LazyFrame, run: Run, view: FeatureView) -> bool:
+def _holds(gaps: pl.DataFrame, some: pl.LazyFrame, run: Run, view: FeatureView) -> bool:
     """Tell whether rows come out the same when older ones are still to come, in one state of each of some entities."""
     keys, time, known = list(view.keys), view.time, str(view.table.known)
     some = some.join(gaps.unique().lazy(), on=keys, how="semi", maintain_order="left")
-    source = some.select(*keys, time, pl.max_horizontal(time, known).alias(USABLE)).collect()
+    source = some.select(*keys, time, pl.max_horizontal(time, known).alias(USABLE), known).collect()
+    own = _own(run(some), source, keys, time, known)
     states = _states_with_gaps(source, keys, time)
     tried = states.filter(pl.col(_NUMBER) == pl.col(_NUMBER).max().over(keys) // 2)
+    if own is None or tried.is_empty():
+        return False
     then = run(_known_then(some, tried, keys, time, known))
     at = pl.col(_AT)
     claimed = own.lazy().join(tried.lazy(), on=keys, maintain_order="left").filter(pl.max_horizontal(time, _OWN) <= at)
