@@ -1,0 +1,32 @@
+"""The SQL that removes what steps of runs returned that are gone, and tells which blobs the rest needs."""
+
+from collections.abc import Collection, Iterator, Sequence
+
+from flyball.core.encoding import from_json
+from flyball.domain.pipelines.certificates import Certificate
+from flyball.domain.pipelines.results import StoredValue
+from flyball.storage.db import Transaction
+
+
+def remove_runs(tx: Transaction, runs: Sequence[str]) -> int:
+    """Remove the steps and the kept results of runs; return how many results went."""
+    count = 0
+    for run in runs:
+        tx.execute("DELETE FROM pipelines_step WHERE run_id = ?", (run,))
+        count += tx.execute("DELETE FROM pipelines_result WHERE run_id = ?", (run,))
+    return count
+
+
+def list_blobs(tx: Transaction, without: Collection[str]) -> Iterator[str]:
+    """Yield the digests of the blobs that kept results and certificates name, again and again.
+
+    Args:
+        tx: A transaction.
+        without: Runs whose results do not count.
+    """
+    for run, text in tx.tuples("SELECT run_id, outputs FROM pipelines_result"):
+        if run not in without:
+            for value in from_json(text, list[StoredValue], what="a kept result"):
+                yield from value.blobs
+    for (body,) in tx.tuples("SELECT body FROM pipelines_certificate"):
+        yield from from_json(body, Certificate, what="a certificate").blobs
