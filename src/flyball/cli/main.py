@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("scoring", "Predict the rows of a table."),
     "export": ("porting", "Write everything as Parquet, JSON and plain files."),
     "import": ("porting", "Bring in what another store, or an archive, holds."),
+    "gc": ("collecting", "Remove for good what was deleted, and bytes that nothing needs."),
     "replay": ("replays", "Live through the project's past under one or more policies."),
 }
 TRY_AGAIN = 75

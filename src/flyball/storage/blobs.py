@@ -43,7 +43,7 @@ class BlobStore(Protocol):
         ...
 
     def has(self, digest: str) -> bool:
-        """Tell whether a blob is there."""
+        """Tell whether a blob is there, and keep it from being collected as garbage for a while."""
         ...
 
     def path(self, digest: str) -> Path:
@@ -102,6 +102,7 @@ class LocalBlobStore:
             path.unlink()
         else:
             path.replace(target)
+            os.utime(target)
         return digest
 
     def adopt_as(self, path: Path, digest: str) -> bool:
@@ -147,6 +148,15 @@ class LocalBlobStore:
             names = {entry.name.removesuffix(RECIPE_SUFFIX) for entry in folder.iterdir()}
             yield from sorted(name for name in names if len(name) == _DIGEST_SIGNS)
 
+    def now(self) -> float:
+        """Return the present as the file system tells it, in seconds: that by which it is told when blobs were used."""
+        mark = self.unfinished()
+        mark.touch()
+        try:
+            return mark.stat().st_mtime
+        finally:
+            mark.unlink()
+
     def unfinished(self) -> Path:
         """Return a fresh name on the store's file system, to write a file for `adopt`."""
         folder = self._root / "unfinished"
@@ -164,6 +174,10 @@ class LocalBlobStore:
         folder.mkdir(parents=True)
         return folder
 
+    def has_file(self, digest: str) -> bool:
+        """Tell whether a blob is there as one file. See `has`."""
+        return self._touch(self.place(digest))
+
     def has(self, digest: str) -> bool:
         """See `BlobStore.has`."""
         if self._touch(self.place(digest)):
@@ -176,7 +190,7 @@ class LocalBlobStore:
     def path(self, digest: str) -> Path:
         """See `BlobStore.path`."""
         found = self.place(digest)
-        if not found.exists():
+        if not self._touch(found):
             with self.open(digest) as reader, writing(found) as file:
                 for chunk in reader.chunks():
                     file.write(chunk)

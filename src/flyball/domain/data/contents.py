@@ -195,6 +195,14 @@ def read_content(content: Content, blobs: LocalBlobStore) -> pl.LazyFrame:
     )
 
 
+def list_blobs(content: Content, blobs: LocalBlobStore) -> Iterator[str]:
+    """Yield the digests of a content's blobs: of its files, and of the files that its rows are about."""
+    for file in content.files:
+        yield file.digest
+        if content.has_files and blobs.has_file(file.digest):
+            yield from pl.scan_parquet(blobs.path(file.digest)).select(DIGEST).unique().collect()[DIGEST]
+
+
 def _scan(source: Source) -> pl.LazyFrame:
     table = source.table
     if source.kind == "csv":

@@ -53,7 +53,7 @@ def opened_source(table: Table, root: Path, digest_files: DigestFiles, blobs: Lo
             members = list_members(folder, table.files, table.label)
             frame = describe_members(folder, members, digest_files, with_times=MODIFIED in (table.time, table.known))
             for member, digest in zip(members, frame["digest"], strict=True):
-                if not blobs.has(digest):
+                if not blobs.has_file(digest):  # its rows name it by its path
                     blobs.put_file(member)
             frame.write_parquet(fetched)
         else:

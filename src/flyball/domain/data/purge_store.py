@@ -1,6 +1,6 @@
 """The SQL that finds snapshots that nothing needs any more, and tells which blobs the rest needs."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -23,16 +23,13 @@ class _Body(msgspec.Struct):
     created_at: datetime
 
 
-def find_unneeded(
-    tx: Transaction, pinned: Collection[str], before: datetime, is_used: Callable[[Content], bool]
-) -> list[OldSnapshot]:
+def find_unneeded(tx: Transaction, pinned: Collection[str], before: datetime) -> list[OldSnapshot]:
     """Return the snapshots made before an instant that are not pinned and not the last of their table.
 
     Args:
         tx: A transaction.
         pinned: Ids of snapshots that something refers to.
         before: Younger ones stay.
-        is_used: Tells of a content whether it was looked at lately.
     """
     rows = tx.tuples("SELECT event_seq, id, table_name, body FROM data_snapshot ORDER BY event_seq")
     last = {table: seq for seq, _, table, _ in rows}
@@ -44,13 +41,7 @@ def find_unneeded(
         body = from_json(text, _Body, what="a snapshot")
         if body.created_at < before and body.digest not in watched:
             found.append(OldSnapshot(seq, body.digest))
-    contents = {old.content_id for old in found}
-    used = {
-        content_id
-        for content_id, text in tx.tuples("SELECT id, body FROM data_content")
-        if content_id in contents and is_used(from_json(text, Content, what="content"))
-    }
-    return [old for old in found if old.content_id not in used]
+    return found
 
 
 def remove_snapshots(tx: Transaction, snapshots: Sequence[OldSnapshot]) -> int:

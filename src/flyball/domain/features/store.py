@@ -83,3 +83,8 @@ def list_versions(tx: Transaction, name: str) -> list[str]:
     """Return the versions of a view that have online rows, the newest first."""
     rows = tx.rows("SELECT version FROM feature_view WHERE name = ? ORDER BY created_at_us DESC, version", (name,))
     return [row["version"] for row in rows]
+
+
+def list_snapshots(tx: Transaction) -> set[str]:
+    """Return the snapshots that materialised views show."""
+    return {snapshot for (snapshot,) in tx.tuples("SELECT snapshot FROM feature_materialisation")}

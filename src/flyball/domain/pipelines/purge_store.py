@@ -8,13 +8,17 @@ from flyball.domain.pipelines.results import StoredValue
 from flyball.storage.db import Transaction
 
 
-def remove_runs(tx: Transaction, runs: Sequence[str]) -> int:
-    """Remove the steps and the kept results of runs; return how many results went."""
-    count = 0
+def count_results(tx: Transaction, runs: Sequence[str]) -> int:
+    """Return how many results of steps are kept of some runs."""
+    going = set(runs)
+    return sum(run in going for (run,) in tx.tuples("SELECT run_id FROM pipelines_result")) if going else 0
+
+
+def remove_runs(tx: Transaction, runs: Sequence[str]) -> None:
+    """Remove the steps and the kept results of runs."""
     for run in runs:
         tx.execute("DELETE FROM pipelines_step WHERE run_id = ?", (run,))
-        count += tx.execute("DELETE FROM pipelines_result WHERE run_id = ?", (run,))
-    return count
+        tx.execute("DELETE FROM pipelines_result WHERE run_id = ?", (run,))
 
 
 def list_blobs(tx: Transaction, without: Collection[str]) -> Iterator[str]:

@@ -90,6 +90,7 @@ def build_package(root: Path, contents: Contents, runtimes: Runtimes) -> Package
             (folder / files.MANIFEST).write_bytes(manifest)
         package = root / digest_bytes(manifest)
         if package.exists():
+            os.utime(package)  # it is used now, so `flyball gc` leaves it until a version names it
             shutil.rmtree(unfinished)
         else:
             unfinished.replace(package)

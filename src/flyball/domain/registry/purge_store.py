@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from flyball.core.encoding import from_json
+from flyball.domain.tracking import artifact_store
 from flyball.storage.db import Transaction
 
 _KEPT = "(deleted_at_us IS NULL OR deleted_at_us >= ?)"
@@ -19,10 +20,10 @@ def find_deleted_models(tx: Transaction, before_us: int) -> list[str]:
     return [model for (model,) in rows]
 
 
-def find_models_of(tx: Transaction, experiments: Collection[int]) -> set[int]:
-    """Return those of some experiments that have logged models."""
-    rows = tx.tuples("SELECT DISTINCT experiment_id FROM registry_logged_model")
-    return {number for (number,) in rows} & set(experiments)
+def find_models_of(tx: Transaction, experiments: Collection[int], without: Collection[str]) -> set[int]:
+    """Return those of some experiments that have logged models, other than some that go."""
+    rows = tx.tuples("SELECT experiment_id, id FROM registry_logged_model")
+    return {number for number, model in rows if model not in without} & set(experiments)
 
 
 def remove_models(tx: Transaction, models: Sequence[str]) -> int:
@@ -34,7 +35,7 @@ def remove_models(tx: Transaction, models: Sequence[str]) -> int:
             continue
         for table in ("param", "tag"):
             tx.execute(f"DELETE FROM registry_logged_{table} WHERE model = ?", (number,))
-        tx.execute("DELETE FROM tracking_artifact WHERE owner = ?", (model,))
+        artifact_store.remove_owners(tx, [model])
         count += tx.execute("DELETE FROM registry_logged_model WHERE number = ?", (number,))
     return count
 

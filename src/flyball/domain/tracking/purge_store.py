@@ -1,8 +1,11 @@
 """The SQL that finds what was deleted long ago, removes it for good, and tells what the rest refers to."""
 
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 
+from flyball.core.durations import from_us
 from flyball.core.encoding import from_json
+from flyball.domain.tracking import artifact_store
 from flyball.domain.tracking.runs import RunFacts
 from flyball.storage.db import Transaction
 
@@ -46,7 +49,7 @@ def remove_runs(tx: Transaction, runs: Sequence[str]) -> int:
             tx.execute(f"DELETE FROM tracking_{table} WHERE run = ?", (number,))
         for table in _BY_ID:
             tx.execute(f"DELETE FROM tracking_{table} WHERE run_id = ?", (run,))
-        tx.execute("DELETE FROM tracking_artifact WHERE owner = ?", (run,))
+        artifact_store.remove_owners(tx, [run])
         tx.execute("DELETE FROM tracking_run WHERE number = ?", (number,))
     return count
 
@@ -97,7 +100,7 @@ def list_snapshots(tx: Transaction, without: Collection[str]) -> set[str]:
     return {ref for run, ref in rows if run not in without}
 
 
-def find_oldest_open(tx: Transaction) -> list[tuple[int, str]]:
-    """Return when each open run of Flyball's own began, and its process."""
+def list_open(tx: Transaction) -> list[tuple[datetime, str]]:
+    """Return of each open run of Flyball's own when it began, and the process that makes it."""
     rows = tx.tuples("SELECT started_at_us, process FROM tracking_run WHERE status = 'running' AND process <> ''")
-    return [(started_us, process) for started_us, process in rows]
+    return [(from_us(started_us), process) for started_us, process in rows]
