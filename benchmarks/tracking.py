@@ -186,7 +186,7 @@ def measure(name: str, cases: list[str], database: str) -> dict[str, Any]:
     return figures
 
 
-def fill(name: str, folder: Path, database: str) -> float:
+def fill(name: str, folder: Path, database: str, runs: int = RUNS) -> float:
     """Fill a store with runs, not through the client: that alone would take mlflow minutes."""
     started = time.perf_counter()
     kind = "flyball" if name.startswith("flyball") else "mlflow"
@@ -196,7 +196,7 @@ def fill(name: str, folder: Path, database: str) -> float:
         environment["PYTHONPATH"] = str(tuned_packages())
     if name.startswith("flyball") and database:
         environment["FLYBALL_DATABASE"] = database
-    command = [interpreter, str(FILL), kind, str(folder), database, str(RUNS)]
+    command = [interpreter, str(FILL), kind, str(folder), database, str(runs)]
     subprocess.run(command, check=True, capture_output=True, timeout=600, env=environment)
     return round(time.perf_counter() - started, 1)
 
