@@ -21,9 +21,9 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n 2 -q -m "not slow"
 
-# The CPU build of PyTorch where the index has one; heavy, so only the whole suite has it.
+# The CPU build of PyTorch where the index has one. Heavy, so only the whole suite has them; PySpark needs Java 17.
 $(VENV)/frameworks: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet torch==2.13.0 keras
+	$(BIN)/python -m pip install --quiet torch==2.13.0 keras pyspark
 	touch $@
 
 test-all: install peers $(VENV)/frameworks

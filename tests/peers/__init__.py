@@ -4,6 +4,8 @@
 `peer_python`; it skips where the environment has not been made.
 """
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,3 +18,10 @@ def peer_python(name: str) -> str:
     if not (ENVIRONMENTS / name / "installed").exists():
         pytest.skip(f"the environment of {name} is not there; make it with: make peers")
     return str(ENVIRONMENTS / name / "bin" / "python")
+
+
+def needs_spark() -> None:
+    """Skip where PySpark or Java is not installed; `make test-all` installs both."""
+    pytest.importorskip("pyspark")
+    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+        pytest.skip("Java is not installed (Debian's package openjdk-17-jre-headless)")

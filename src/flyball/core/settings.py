@@ -47,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             (features without a value, as of an entity never seen; counted).
         server: Where ``fb.run()`` logs to: the address of a ``flyball up``, such as ``http://127.0.0.1:3592``; empty
             for the project's own home, with nothing to start.
+        engine: Where the features of training sets are computed: ``local``, or ``spark`` (needs ``flyball[spark]``).
+        spark: Spark's own settings, such as ``"spark.master"``; by default those of its environment.
         database: Where metadata is kept, such as ``postgresql://USER:PASSWORD@HOST:PORT/NAME`` (needs
             ``flyball[postgresql]``); empty for a file of SQLite in the home.
     """
@@ -70,6 +72,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     online_timeout_seconds: float = 0.25
     online_fallback: Literal["refuse", "null"] = "refuse"
     server: str = ""
+    engine: Literal["local", "spark"] = "local"
+    spark: dict[str, str] = msgspec.field(default_factory=dict)
     database: str = ""
 
 

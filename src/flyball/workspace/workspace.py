@@ -15,6 +15,7 @@ from flyball.domain.data.reports import Report
 from flyball.domain.data.service import DataService
 from flyball.domain.data.snapshots import Snapshot
 from flyball.domain.features.materialising import Materialisation
+from flyball.domain.features.parts import Histories
 from flyball.domain.features.service import FeatureService
 from flyball.domain.features.vectors import Vectors
 from flyball.domain.features.views import FeatureView
@@ -110,6 +111,7 @@ class Workspace(Home):
             self.project_dir,
             locks=self.home / "locks",
             is_fallback_null=settings.online_fallback == "null",
+            histories=_open_spark(settings) if settings.engine == "spark" else None,
         )
 
     @cached_property
@@ -358,3 +360,9 @@ class Workspace(Home):
     def predict(self, endpoint: str, requests: Sequence[Mapping[str, Any]]) -> list[Any]:
         """Answer requests in this process. See `DataPlane.predict`."""
         return list(self.data_plane.predict(endpoint, requests))
+
+
+def _open_spark(settings: Settings) -> Histories:
+    from flyball.engines.spark import SparkHistories
+
+    return SparkHistories(settings.spark)

@@ -38,6 +38,14 @@ class JoinableHistory(Protocol):
         ...
 
 
+class Histories(Protocol):
+    """Opens the histories of views somewhere else than in this process, such as on Spark."""
+
+    def open(self, view: FeatureView, rows: pl.LazyFrame, scratch: Scratch) -> JoinableHistory:
+        """Return the history of a view over all rows of its table."""
+        ...
+
+
 class PartedHistory:
     """The history of a view over a table of any size.
 
@@ -82,15 +90,31 @@ class PartedHistory:
             for (number,), questions in asked.group_by(_PART):
                 files = sorted((folder / f"{_PART}={number}").glob("*.parquet"))
                 if files:
-                    history = compute_history(self._view, pl.scan_parquet(files, hive_partitioning=False))
-                    answers = history.join(questions.drop(_PART, _NUMBER), time=time, as_of=as_of, ttl=ttl)
-                    found.append(answers.cast(self.columns.to_polars()).hstack([questions.get_column(_NUMBER)]))
+                    rows = pl.scan_parquet(files, hive_partitioning=False)
+                    answers = answer_part(
+                        self._view, rows, questions.drop(_PART, _NUMBER), self.columns, time=time, as_of=as_of, ttl=ttl
+                    )
+                    found.append(answers.hstack([questions.get_column(_NUMBER)]))
                 for file in files:
                     file.unlink()
         if not found:
             return pl.DataFrame(schema=self.columns.to_polars()).clear(spine.height)
         answered = asked.lazy().select(_NUMBER).join(pl.concat(found).lazy(), on=_NUMBER, how="left").sort(_NUMBER)
         return answered.select(self.columns.names).collect()
+
+
+def answer_part(
+    view: FeatureView,
+    rows: pl.LazyFrame,
+    questions: pl.DataFrame,
+    columns: Schema,
+    *,
+    time: str,
+    as_of: datetime,
+    ttl: timedelta | None,
+) -> pl.DataFrame:
+    """Return the features that some entities' rows give to questions about these entities. See `ViewHistory.join`."""
+    return compute_history(view, rows).join(questions, time=time, as_of=as_of, ttl=ttl).cast(columns.to_polars())
 
 
 def _require_independent(view: FeatureView, all_: ViewHistory, some: ViewHistory) -> None:

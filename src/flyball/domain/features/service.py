@@ -21,7 +21,7 @@ from flyball.domain.features.histories import AT, compute_history
 from flyball.domain.features.leaks import find_table_leaks
 from flyball.domain.features.materialising import Computed, Materialisation, Materialiser
 from flyball.domain.features.online import Completed, OnlineFeatures, OnlineReader, Outcome, view_key
-from flyball.domain.features.parts import JoinableHistory, PartedHistory
+from flyball.domain.features.parts import Histories, JoinableHistory, PartedHistory
 from flyball.domain.features.plans import TrainingSetPlan
 from flyball.domain.features.pushing import Pusher
 from flyball.domain.features.training_sets import TrainingLineage, TrainingSet, ViewRef
@@ -71,6 +71,7 @@ class FeatureService:
         locks: Path | None = None,
         is_fallback_null: bool = False,
         values_at_once: int = 150_000_000,
+        histories: Histories | None = None,
     ) -> None:
         self._db = db
         self._journal = journal
@@ -79,6 +80,7 @@ class FeatureService:
         self._online = online
         self._root = root
         self._values_at_once = values_at_once
+        self._histories = histories
         self.online = OnlineReader(db, online, is_fallback_null=is_fallback_null)
         self._plans: dict[tuple[bool | str | FeatureView, ...], VectorPlan] = {}
         self._pusher = Pusher(self.online, online, clock)
@@ -309,10 +311,12 @@ class FeatureService:
 
     def _joinable(self, view: FeatureView) -> JoinableHistory:
         snapshot = self._data.snapshot(view.table)
+        rows = self._data.read(snapshot.id, without_quarantined=view.table.expectations)
+        if self._histories is not None:
+            return self._histories.open(view, rows, self._data.scratch)
         parts = snapshot.rows * len(snapshot.schema.fields) // self._values_at_once + 1
         if parts == 1:
             return self._compute(view).history
-        rows = self._data.read(snapshot.id, without_quarantined=view.table.expectations)
         return PartedHistory(view, rows, 2 * parts, self._data.scratch)
 
     def _compute(self, view: FeatureView) -> Computed:
