@@ -33,15 +33,22 @@ class PackageReader:
         features: Told the versions of views that come from a package.
         project: Gives the live project.
         runtimes: Run the models.
+        unlogged: Tells which fields of a model's requests the prediction log may not hold.
     """
 
     def __init__(
-        self, registry: RegistryService, features: FeatureService, project: Callable[[], Project], runtimes: Runtimes
+        self,
+        registry: RegistryService,
+        features: FeatureService,
+        project: Callable[[], Project],
+        runtimes: Runtimes,
+        unlogged: Callable[[str], frozenset[str]] = lambda model: frozenset(),
     ) -> None:
         self._registry = registry
         self._features = features
         self._project = project
         self._runtimes = runtimes
+        self._unlogged = unlogged
         self._lock = threading.RLock()
         self._packages: dict[str, Package] = {}
         self._baselines: dict[str, Baseline] = {}
@@ -52,7 +59,12 @@ class PackageReader:
         """See `Deployed.baseline`."""
         if version not in self._baselines:
             package = self._package(version)
-            self._baselines[version] = Baseline(version=version, profile=package.profile, signature=package.signature)
+            self._baselines[version] = Baseline(
+                version=version,
+                profile=package.profile,
+                signature=package.signature,
+                unlogged=self._unlogged(package.manifest.model),
+            )
         return self._baselines[version]
 
     def bring_online(self, version: str) -> None:

@@ -82,6 +82,7 @@ def score_table(workspace: Workspace, plan: ScorePlan, listener: Listener | None
         at_row_time=plan.at_row_time,
         all_rows=plan.all_rows,
         part_rows=plan.part_rows,
+        sensitive=workspace.masks.names(plan.endpoint),
     )
     return make_service(workspace).score(request, listener)
 

@@ -112,7 +112,9 @@ def read_answered(workspace: Workspace, endpoint: str, since: datetime, until: d
             frames.append(to_frame(read_segment(path).records))
         except FileNotFoundError:  # it was sealed meanwhile
             frames.append(workspace.predictions.scan(endpoint, since, until).collect())
-    rows = pl.concat([frame.select(list(FRAME_SCHEMA)) for frame in frames]).unique("id", maintain_order=True)
+    rows: pl.DataFrame = pl.concat([frame.select(list(FRAME_SCHEMA)) for frame in frames]).unique(
+        "id", maintain_order=True
+    )
     is_meant = (pl.col("status") == "ok") & (pl.col("variant") != "shadow")
     return rows.filter(is_meant, pl.col("at") >= since, pl.col("at") < until).sort("at", "id")
 
@@ -142,7 +144,8 @@ class _Replayer:
 
     @property
     def masked(self) -> Sequence[str]:
-        return ()
+        mask = self._workspace.masks.of(self._endpoint.name or "")
+        return mask.names if mask is not None else ()
 
     def time(self, ref: str, rows: pl.DataFrame) -> tuple[float, float]:
         """Return the median and the 99th percentile of single requests, in milliseconds."""

@@ -33,6 +33,7 @@ from flyball.domain.monitoring.service import MonitoringService
 from flyball.domain.pipelines.fingerprints import clock_ns
 from flyball.domain.pipelines.results import Progress, RunResult
 from flyball.domain.pipelines.service import PipelineService
+from flyball.domain.predictions.service import PredictionService
 from flyball.domain.registry.gates import GatePlan
 from flyball.domain.registry.packages import Package
 from flyball.domain.registry.projects import ProjectSource
@@ -51,6 +52,7 @@ from flyball.workspace.adoption import Adopter
 from flyball.workspace.attributing import AttributionReader
 from flyball.workspace.deployed import PackageReader
 from flyball.workspace.home import Home
+from flyball.workspace.masks import Masks
 from flyball.workspace.project import Project
 from flyball.workspace.trainers import SubprocessTrainer
 
@@ -134,7 +136,22 @@ class Workspace(Home):
     @cached_property
     def packages(self) -> PackageReader:
         """Versions that take traffic."""
-        return PackageReader(self.registry, self.features, lambda: self.project, self.runtimes)
+        return PackageReader(
+            self.registry, self.features, lambda: self.project, self.runtimes, lambda model: self.masks.unlogged(model)
+        )
+
+    @cached_property
+    def masks(self) -> Masks:
+        """What the prediction log may not hold."""
+        return Masks(self.home, lambda: self.project)
+
+    @cached_property
+    def predictions(self) -> PredictionService:
+        """The log, which masks what the project calls sensitive, and the labels."""
+        folder = self.home / "predictions"
+        return PredictionService(
+            self.db, self.journal, self.clock, folder, ids=self.ids, mask_of=lambda name: self.masks.of(name)
+        )
 
     @cached_property
     def deployer(self) -> Deployer:

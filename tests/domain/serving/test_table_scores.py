@@ -275,6 +275,14 @@ def test_columns_to_keep_are_checked(bench: Bench) -> None:
         bench.score(keep=("number",))
 
 
+def test_rejected_rows_do_not_tell_sensitive_fields(bench: Bench) -> None:
+    bench.score(sensitive=frozenset(["income"]))
+    rejected = bench.rejected()
+    assert "income" not in rejected.columns and "term" in rejected.columns
+    [reason] = rejected["reasons"][0].to_list()
+    assert reason["message"] == "income must be between 0 and 1000000"
+
+
 def test_one_run_at_a_time_writes_into_a_folder(bench: Bench) -> None:
     with bench.service._holding(bench.out), pytest.raises(ConflictError, match="another process scores into"):
         bench.score()

@@ -65,6 +65,7 @@ class Table:
         version: Of a Delta table: the number of the version to read, or an instant at which it was the newest.
         sql: Of a database: a table's name, or a query.
         files: Of a folder: which of its files are rows, such as ``"**/*.jpg"``.
+        sensitive: Columns of which predictions may log only a keyed digest; see ``Endpoint``.
         prepare: Runs once after reading; its code belongs to the snapshot's identity.
         name: The table's name; by default the variable it is assigned to.
 
@@ -87,6 +88,7 @@ class Table:
         version: int | str | None = None,
         sql: str = "",
         files: str = "",
+        sensitive: Sequence[str] = (),
         prepare: "Prepare | None" = None,
         name: str | None = None,
     ) -> None:
@@ -119,6 +121,9 @@ class Table:
                 raise InvalidInputError(
                     f"{dtype!r}, the type of {column!r} in {self.label}, is none of {', '.join(DTYPES)}"
                 )
+        self.sensitive = _names(
+            (sensitive,) if isinstance(sensitive, str) else tuple(sensitive), f"sensitive of {self.label}"
+        )
         self.prepare = prepare
         self.version = version
         self.sql = sql

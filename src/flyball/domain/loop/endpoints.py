@@ -1,13 +1,16 @@
 """An endpoint as a project declares it: the model it serves and everything that keeps it right."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from flyball.core.durations import parse_duration
 from flyball.core.errors import InvalidInputError
 from flyball.domain.loop.triggers import Trigger
 from flyball.domain.monitoring.metrics import find_metric
 from flyball.domain.monitoring.monitors import AttributionDrift, Monitor, check_names
 from flyball.domain.pipelines.steps import Pipeline
+from flyball.domain.predictions.masking import read_maskings
 from flyball.domain.registry.gates import Gate
 from flyball.domain.serving.graphs import Node, check_graph
 from flyball.domain.serving.rollouts import Stage, check_stages
@@ -34,6 +37,9 @@ class Endpoint:
             before anything is checked. The project's present one is used, whatever version answers.
         on_violation: What happens to a live request that breaks an expectation whose severity is ``fail``:
             ``"refuse"`` answers 422, ``"quarantine"`` records it without a prediction.
+        sensitive: Fields of which the prediction log may hold only a keyed digest (``["email"]``), or nothing at all
+            (``{"email": "leave out"}``), besides what its tables call sensitive.
+        keep: How long predictions and their labels are kept, such as ``"400d"``; for ever without it.
         name: The name in addresses; the variable's name by default.
 
     Raises:
@@ -53,6 +59,8 @@ class Endpoint:
         graph: Node | None = None,
         prepare: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         on_violation: Literal["refuse", "quarantine"] = "refuse",
+        sensitive: Sequence[str] | Mapping[str, str] = (),
+        keep: str | timedelta | None = None,
         name: str | None = None,
     ) -> None:
         self.name = name
@@ -66,6 +74,8 @@ class Endpoint:
         self.graph = graph
         self.prepare = prepare
         self.on_violation = on_violation
+        self.sensitive = read_maskings(sensitive, f"the endpoint for {model!r}")
+        self.keep = None if keep is None else parse_duration(keep, what=f"keep of the endpoint for {model!r}")
         self._check()
 
     @property

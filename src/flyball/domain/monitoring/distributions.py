@@ -31,11 +31,13 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
         version: Such as ``credit-risk/3``.
         profile: The binned distributions of its training data and its predictions there.
         signature: What it takes and gives.
+        unlogged: Inputs that the prediction log may not hold; of those nothing can be said.
     """
 
     version: str
     profile: ReferenceProfile
     signature: Signature
+    unlogged: frozenset[str] = frozenset()
 
     @property
     def mean_prediction(self) -> float | None:
@@ -85,7 +87,8 @@ def compare_inputs(
     baseline: Baseline, counts: Counts | None, columns: Sequence[str] | None = None
 ) -> dict[str, ColumnChange]:
     """Return how far each input has moved; of all columns, or of those named that the profile has."""
-    return compare_counts(baseline.profile.features, counts, columns)
+    changes = compare_counts(baseline.profile.features, counts, columns)
+    return {name: change for name, change in changes.items() if name not in baseline.unlogged}
 
 
 def compare_outputs(baseline: Baseline, counts: Counts | None) -> dict[str, ColumnChange]:

@@ -15,7 +15,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,8 +26,11 @@ from flyball.core.clock import Clock
 from flyball.core.errors import BackendUnavailableError, InvalidInputError
 from flyball.core.ids import ID_LENGTH, IdSource, id_offset
 from flyball.domain.predictions.batches import BEGINNING, decode_batch, expand
+from flyball.domain.predictions.masking import Mask
 from flyball.domain.predictions.records import PredictionRecord
 
+MaskOf = Callable[[str], Mask | None]
+"""Tells what may not be written of an endpoint's fields; None where all may."""
 OPEN_FOLDER = "open"
 _SUFFIX = ".jsonl"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -121,13 +124,22 @@ class PredictionLog:
         clock: Tells the age of segments.
         ids: Names segments.
         limits: When a segment is closed.
+        mask_of: Tells what may not be written of an endpoint's fields.
     """
 
-    def __init__(self, root: Path, clock: Clock, ids: IdSource, limits: SegmentLimits | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        clock: Clock,
+        ids: IdSource,
+        limits: SegmentLimits | None = None,
+        mask_of: MaskOf | None = None,
+    ) -> None:
         self._root = root
         self._clock = clock
         self._ids = ids
         self._limits = limits or SegmentLimits()
+        self.mask_of: MaskOf = mask_of or (lambda endpoint: None)
         self._lock = threading.Lock()
         self._writers: dict[str, SegmentWriter] = {}
         self._opened_at: dict[str, datetime] = {}
@@ -140,10 +152,18 @@ class PredictionLog:
             LogUnavailableError: They could not all be written; none of them may be answered.
         """
         if records:
-            self.append_lines(endpoint, b"".join([make_line(_encode(record)) for record in records]), len(records))
+            mask = self.mask_of(endpoint)
+            self._write(endpoint, _make_lines(records if mask is None else map(mask.record, records)), len(records))
 
     def append_lines(self, endpoint: str, lines: bytes, rows: int) -> None:
         """Write lines of `make_line` that hold ``rows`` predictions; see `append`."""
+        mask = self.mask_of(endpoint)
+        if mask is not None:
+            records = [record for line in lines.splitlines() for record in _read_line(line) or ()]
+            lines = _make_lines(map(mask.record, records))
+        self._write(endpoint, lines, rows)
+
+    def _write(self, endpoint: str, lines: bytes, rows: int) -> None:
         with self._lock:
             try:
                 writer = self._writer(endpoint)
@@ -206,6 +226,10 @@ class SegmentContent(msgspec.Struct, frozen=True, kw_only=True):
 def make_line(text: bytes) -> bytes:
     """Return the line of a record's JSON."""
     return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+def _make_lines(records: Iterable[PredictionRecord]) -> bytes:
+    return b"".join([make_line(_encode(record)) for record in records])
 
 
 def read_segment(path: Path) -> SegmentContent:

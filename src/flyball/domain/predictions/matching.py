@@ -16,6 +16,7 @@ from flyball.core.errors import InvalidInputError
 from flyball.domain.features.labels import LabelRule
 from flyball.domain.predictions import store
 from flyball.domain.predictions.labels import key_value, match_hash
+from flyball.domain.predictions.masking import Mask
 from flyball.domain.predictions.records import PredictionRecord, PredictionStatus
 from flyball.storage.db import Transaction
 
@@ -31,12 +32,14 @@ class LabelRow(msgspec.Struct, frozen=True, kw_only=True):
         value: The label as the table has it.
         at: When it held.
         known_at: When it became known.
+        plain_keys: The key columns as they are, where ``keys`` are masked; earlier predictions may be indexed by them.
     """
 
     keys: dict[str, Any]
     value: Any
     at: datetime | None
     known_at: datetime | None
+    plain_keys: dict[str, Any] | None = None
 
     def __str__(self) -> str:
         parts = [f"{name}={value!r}" for name, value in self.keys.items()]
@@ -76,7 +79,16 @@ def find_matches(tx: Transaction, unsealed: Matches, endpoint: str, rule: LabelR
         rule: How labels and predictions belong together.
         row: The label.
     """
-    digest = match_hash(endpoint, row.keys)
+    found = _find(tx, unsealed, endpoint, rule, row, row.keys)
+    if found or row.plain_keys is None:
+        return found
+    return _find(tx, unsealed, endpoint, rule, row, row.plain_keys)
+
+
+def _find(
+    tx: Transaction, unsealed: Matches, endpoint: str, rule: LabelRule, row: LabelRow, row_keys: Mapping[str, Any]
+) -> Sequence[str]:
+    digest = match_hash(endpoint, row_keys)
     fresh = unsealed.get(digest, ())
     if rule.match == "key" or (rule.match == "row" and rule.spine_time is None):
         return list(dict.fromkeys([*store.list_matches(tx, digest), *(found for _, found in fresh)]))
@@ -93,8 +105,8 @@ def find_matches(tx: Transaction, unsealed: Matches, endpoint: str, rule: LabelR
     return list(dict.fromkeys([*store.list_matches_at(tx, digest, time_us), *at_that_time]))
 
 
-def read_label_rows(rule: LabelRule, rows: pl.DataFrame) -> list[LabelRow]:
-    """Return the rows of a label table as values.
+def read_label_rows(rule: LabelRule, rows: pl.DataFrame, mask: Mask | None = None) -> list[LabelRow]:
+    """Return the rows of a label table as values, with keys as the log has them.
 
     Raises:
         InvalidInputError: Nothing connects the rule's tables, or a column is missing.
@@ -112,7 +124,10 @@ def read_label_rows(rule: LabelRule, rows: pl.DataFrame) -> list[LabelRow]:
     at = rows[rule.label_time].to_list() if rule.label_time else nothing
     known = rows[rule.known].to_list() if rule.known else nothing
     keys = [[key_value(value) for value in rows[name].to_list()] for name in rule.keys]
-    return [
+    found = [
         LabelRow(keys=dict(zip(rule.keys, values, strict=True)), value=value, at=then, known_at=since)
         for value, then, since, *values in zip(rows[rule.column].to_list(), at, known, *keys, strict=True)
     ]
+    if mask is None or not set(mask.names).intersection(rule.keys):
+        return found
+    return [msgspec.structs.replace(row, keys=mask.keys(row.keys), plain_keys=row.keys) for row in found]

@@ -29,6 +29,7 @@ from flyball.domain.predictions.labels import (
     check_value,
 )
 from flyball.domain.predictions.log import (
+    MaskOf,
     PredictionLog,
     SegmentLimits,
     find_in_segment,
@@ -54,6 +55,7 @@ class PredictionService:
         root: The home's folder of predictions.
         ids: Names segments of the log; one seeded alike makes a replay repeatable.
         limits: When this process closes a segment of its log.
+        mask_of: See `PredictionLog`.
     """
 
     def __init__(
@@ -65,16 +67,15 @@ class PredictionService:
         *,
         ids: IdSource | None = None,
         limits: SegmentLimits | None = None,
+        mask_of: MaskOf | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
         self._root = root
-        self.log = PredictionLog(root, clock, ids or IdSource(clock), limits)
+        self.log = PredictionLog(root, clock, ids or IdSource(clock), limits, mask_of)
         self._figures = FigureCache(root)
         self._labels = LabelBook(db)
         self._sealer = Sealer(db, journal, root, self._figures)
-
-    # the log
 
     def seal(self, endpoint: str | None = None, *, on_sealed: OnSealed | None = None) -> list[SealResult]:
         """Turn finished segments into Parquet, each exactly once, however often and wherever this is called.
@@ -89,8 +90,6 @@ class PredictionService:
         """
         names = [endpoint] if endpoint is not None else list_endpoints(self._root)
         return [self._sealer.seal(name, self._clock.now(), on_sealed) for name in names]
-
-    # reading
 
     def find(self, prediction_id: str) -> PredictionRecord | None:
         """Return a prediction, sealed or just answered, or None."""
@@ -248,7 +247,7 @@ class PredictionService:
         Raises:
             InvalidInputError: Nothing connects the rule's tables, or a column is missing.
         """
-        label_rows = read_label_rows(rule, rows)
+        label_rows = read_label_rows(rule, rows, self.log.mask_of(endpoint))
         now = self._clock.now()
         unsealed = index_matches(self._open_records(endpoint))
         good: list[LabelVersion] = []

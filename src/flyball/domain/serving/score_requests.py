@@ -28,6 +28,7 @@ class ScoreRequest(msgspec.Struct, frozen=True, kw_only=True):
         at_row_time: Whether stored features count as they were at each row's time.
         all_rows: Whether all rows are scored, in place of what is there.
         part_rows: How many rows are in memory at a time.
+        sensitive: Fields that rejected rows do not tell, unless they are kept beside predictions, too.
     """
 
     endpoint: str
@@ -41,6 +42,7 @@ class ScoreRequest(msgspec.Struct, frozen=True, kw_only=True):
     at_row_time: bool = False
     all_rows: bool = False
     part_rows: int = PART_ROWS
+    sensitive: frozenset[str] = frozenset()
 
 
 class ScoreResult(msgspec.Struct, frozen=True, kw_only=True):

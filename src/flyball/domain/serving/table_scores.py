@@ -222,11 +222,13 @@ class TableScoreService:
             for number in left:
                 part = job.parts[number]
                 rows = _read_part(frame, part, columns, request.table.known, job.known_after)
-                self._score_part(job, number, rows, scorer)
+                self._score_part(job, number, rows, scorer, request.sensitive)
                 rows_done += part.rows
                 listener(rows_done, job.rows)
 
-    def _score_part(self, job: ScoreJob, number: int, rows: pl.DataFrame, scorer: TableScorer) -> None:
+    def _score_part(
+        self, job: ScoreJob, number: int, rows: pl.DataFrame, scorer: TableScorer, sensitive: frozenset[str]
+    ) -> None:
         now = self._clock.now()
         scores = scorer.score(rows.drop(_NUMBER), now)
         stamps = [
@@ -244,7 +246,10 @@ class TableScoreService:
             output.write(number, answered.with_columns(at))
         if scores.rejected:
             rejects = open_output("parquet", job.rejects, job.id, replaces=job.replaces)
-            rejects.write(number, rejects_frame(stamped, scores.rejected))
+            rejects.write(
+                number,
+                rejects_frame(stamped.drop(sensitive.difference(job.keep), strict=False), scores.rejected, sensitive),
+            )
         result = PartResult(number, answered.height, len(scores.rejected), _count_reasons(scores.rejected))
         with self._db.begin() as tx:
             store.put_part(tx, job.id, result)

@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -16,6 +16,7 @@ from flyball.domain.data.reports import Violation
 from flyball.domain.features.histories import FeatureFunctionError, call
 from flyball.domain.features.training_sets import ViewRef
 from flyball.domain.features.views import RequestFeatures
+from flyball.domain.predictions.masking import cut_message
 from flyball.domain.predictions.records import PredictionStatus
 from flyball.domain.serving.loaded import FeatureLookup, LoadedVersion
 from flyball.domain.serving.scoring import ModelFailedError
@@ -237,12 +238,25 @@ def _as_flyball(ref: str, error: Exception) -> FlyballError:
     return ModelFailedError(ref, f"{type(error).__name__}: {error}")
 
 
-def rejects_frame(rows: pl.DataFrame, rejected: Sequence[Verdict]) -> pl.DataFrame:
-    """Return rejected rows as they are in the table, each with its ``status`` and ``reasons``."""
+def rejects_frame(rows: pl.DataFrame, rejected: Sequence[Verdict], sensitive: Collection[str] = ()) -> pl.DataFrame:
+    """Return rejected rows as they are in the table, each with its ``status`` and ``reasons``.
+
+    Args:
+        rows: The table's rows.
+        rejected: Those of them that got no prediction.
+        sensitive: Fields whose values no reason tells.
+    """
     reasons = pl.Series(
         "reasons",
         [
-            [{"field": found.column, "rule": found.rule, "message": found.message} for found in verdict.violations]
+            [
+                {
+                    "field": found.column,
+                    "rule": found.rule,
+                    "message": cut_message(found.message, found.column, sensitive),
+                }
+                for found in verdict.violations
+            ]
             for verdict in rejected
         ],
         dtype=pl.List(pl.Struct({"field": pl.String, "rule": pl.String, "message": pl.String})),
