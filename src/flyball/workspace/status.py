@@ -21,7 +21,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
         live: The version that answers.
         live_since: From when on.
         rollout: The version on its way to live and its stage, in words.
-        predictions: How many are sealed in the log.
+        predictions: How many answers are sealed in the log; what only ran beside them is not counted.
         alerts: The messages of alerts that are raised now.
         awaiting_approval: Versions that a person must sign.
         triggers: What would start a retraining.

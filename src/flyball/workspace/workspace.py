@@ -33,6 +33,8 @@ from flyball.domain.monitoring.service import MonitoringService
 from flyball.domain.pipelines.fingerprints import clock_ns
 from flyball.domain.pipelines.results import Progress, RunResult
 from flyball.domain.pipelines.service import PipelineService
+from flyball.domain.predictions.expiry import Expirer
+from flyball.domain.predictions.publishing import Publisher
 from flyball.domain.predictions.service import PredictionService
 from flyball.domain.registry.gates import GatePlan
 from flyball.domain.registry.packages import Package
@@ -239,7 +241,15 @@ class Workspace(Home):
             trainer=trainer,
             attributed=AttributionReader(self.predictions, self.registry.open, self.runtimes).of,
             adopt=self.adopter.adopt_all,
+            expirer=Expirer(self.db, self.journal, self.home / "predictions", self.clock),
+            publish=self._publish(),
         )
+
+    def _publish(self) -> Callable[[], None]:
+        """Return what publishes the log for other readers; nobody else reads that of a simulated life."""
+        if not isinstance(self.clock, SystemClock):
+            return lambda: None
+        return Publisher(self.db, self.home / "predictions", self.clock).publish_due
 
     def gate_plan(self) -> GatePlan:
         """Return what the endpoints ask of versions."""

@@ -9,6 +9,7 @@ import pytest
 from flyball.core.clock import SimulatedClock
 from flyball.domain.journal.service import Journal
 from flyball.domain.predictions import sealing
+from flyball.domain.predictions.compaction import READERS_TAKE
 from flyball.domain.predictions.frames import FRAME_SCHEMA, expand_json
 from flyball.domain.predictions.log import list_open_segments
 from flyball.domain.predictions.records import PredictionStatus, Reason
@@ -171,14 +172,16 @@ def test_many_small_files_of_a_past_day_become_one(
     assert len(list(tmp_path.rglob("*.parquet"))) == 60
     before = service.figures("credit")
     clock.advance(timedelta(days=1))
+    morning = clock.now()
     later = [new_record(), new_record()]
     for record in later:
         service.log.append("credit", [record])
         service.log.rotate()
         service.seal()
+        clock.advance(READERS_TAKE)
     assert len(list(tmp_path.rglob("*.parquet"))) == 3
     for reader in (service, new_service()):
-        assert reader.figures("credit", until=clock.now()).equals(before)
+        assert reader.figures("credit", until=morning).equals(before)
         assert reader.count("credit") == 62
         assert reader.find(str(before["id"][30])) is not None
 

@@ -17,6 +17,7 @@ from flyball.domain.loop.training import Trainer
 from flyball.domain.monitoring.attributions import AttributionSource
 from flyball.domain.monitoring.distributions import Baseline
 from flyball.domain.monitoring.service import MonitoringService
+from flyball.domain.predictions.expiry import Expirer
 from flyball.domain.predictions.service import PredictionService
 from flyball.domain.registry.service import RegistryService
 from flyball.domain.serving.service import RolloutService
@@ -40,7 +41,7 @@ class LoopService:
 
     In this order, so that each part sees what the one before has brought: versions that clients registered; trainings
     that have ended; the log, sealed into counts; labels; approved versions; their features, online; rollouts; monitors
-    and alerts; triggers.
+    and alerts; triggers; predictions that are too old.
 
     Args:
         clock: The present; simulated in a replay.
@@ -57,6 +58,8 @@ class LoopService:
         deployed: Reads packages.
         trainer: Runs retrainings; stopped with the loop.
         adopt: Packages versions that clients registered, and has their gates judged.
+        expirer: Forgets predictions that are older than their endpoint keeps them.
+        publish: Brings up to date what others read of the log.
         attributed: Gives what features added to an endpoint's predictions.
     """
 
@@ -78,6 +81,8 @@ class LoopService:
         trainer: Trainer,
         attributed: Callable[[str], AttributionSource],
         adopt: Callable[[], None],
+        expirer: Expirer,
+        publish: Callable[[], None],
     ) -> None:
         self.trainer = trainer
         self.deployer = deployer
@@ -94,6 +99,8 @@ class LoopService:
         self._deployed = deployed
         self._attributed = attributed
         self._adopt = adopt
+        self._expirer = expirer
+        self._publish = publish
 
     def tick(self) -> None:
         """Do whatever the present asks for.
@@ -114,6 +121,13 @@ class LoopService:
         self._watch()
         self._retrainer.resume(self._endpoints)
         self._retrainer.react(self._endpoints)
+        self._expire()
+        self._publish()
+
+    def _expire(self) -> None:
+        for name, endpoint in self._endpoints.items():
+            if endpoint.keep is not None:
+                self._expirer.expire(name, self._clock.now() - endpoint.keep)
 
     def _take_back(self) -> None:
         for name, reason in self._review.find_regretted(self._endpoints):

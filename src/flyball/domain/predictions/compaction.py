@@ -1,7 +1,7 @@
 """Puts the many small files of past days together: a gateway seals a file every half minute."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +14,8 @@ from flyball.domain.predictions.store import Segment
 from flyball.storage.db import Database
 
 WriteSegment = Callable[[Path, str, str, str, pl.DataFrame, datetime], Segment]
+READERS_TAKE = timedelta(minutes=5)
+"""How long a file without a name stays for those who read it, and for the published table to follow."""
 FEW_FILES = 48
 _MOST_ROWS = 200_000
 
@@ -21,9 +23,8 @@ _MOST_ROWS = 200_000
 class Compactor:
     """Compacts one home's sealed predictions; call it only while holding the endpoint's sealing lock.
 
-    In order: write the new file, one transaction that names it instead of the old ones, and, the next time it is
-    called, remove the old ones: somebody may still be reading them. After a kill they are files without a name, which
-    sealing removes.
+    In order: write the new file, one transaction that names it instead of the old ones, and, some minutes later, remove
+    the old ones: somebody may still be reading them. After a kill they are files without a name, which sealing removes.
 
     Args:
         db: Where files are named.
@@ -37,13 +38,14 @@ class Compactor:
         self._root = root
         self._figures = figures
         self._write = write
-        self._old: list[str] = []
+        self._old: list[tuple[str, datetime]] = []
 
     def compact(self, endpoint: str, now: datetime) -> int:
         """Compact one past day of an endpoint, if one has many files, and return how many files it had."""
-        for path in self._old:
-            (self._root / path).unlink(missing_ok=True)
-        self._old = []
+        for path, at in self._old:
+            if now - at >= READERS_TAKE:
+                (self._root / path).unlink(missing_ok=True)
+        self._old = [(path, at) for path, at in self._old if now - at < READERS_TAKE]
         with self._db.read() as tx:
             day = store.find_scattered_day(
                 tx, endpoint, before=f"{now:%Y-%m-%d}", more_than=FEW_FILES, small_rows=_MOST_ROWS // 4
@@ -63,7 +65,7 @@ class Compactor:
             store.delete_segments(tx, paths)
             store.insert_segment(tx, merged)
         self._figures.forget(paths)
-        self._old += paths
+        self._old += [(path, now) for path in paths]
 
 
 def _groups(segments: Sequence[Segment]) -> Iterator[list[Segment]]:

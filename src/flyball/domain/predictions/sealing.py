@@ -167,6 +167,7 @@ def write_segment(root: Path, endpoint: str, day: str, name: str, rows: pl.DataF
         rows=rows.height,
         size_bytes=path.stat().st_size,
         sealed_at_us=to_us(now),
+        shadows=int((rows["variant"] == "shadow").sum()),
     )
 
 

@@ -120,7 +120,7 @@ class PredictionService:
         return record
 
     def count(self, endpoint: str) -> int:
-        """Return how many predictions of an endpoint are sealed."""
+        """Return how many predictions of an endpoint are sealed, shadows left out."""
         with self._db.read() as tx:
             return store.count_predictions(tx, endpoint)
 

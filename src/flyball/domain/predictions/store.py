@@ -8,7 +8,7 @@ from flyball.core.durations import from_us, to_us
 from flyball.domain.predictions.labels import LabelVersion
 from flyball.storage.db import Row, Transaction
 
-_SEGMENT = "path, endpoint, day, first_id, last_id, first_at_us, last_at_us, rows, size_bytes, sealed_at_us"
+_SEGMENT = "path, endpoint, day, first_id, last_id, first_at_us, last_at_us, rows, size_bytes, sealed_at_us, shadows"
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +25,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
         rows: How many it has.
         size_bytes: How long the file is.
         sealed_at_us: When it was written.
+        shadows: How many of them only ran beside others.
     """
 
     path: str
@@ -37,12 +38,13 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     size_bytes: int
     sealed_at_us: int
+    shadows: int = 0
 
 
 def insert_segment(tx: Transaction, segment: Segment) -> None:
     """Keep where a file of sealed predictions is."""
     tx.execute(
-        f"INSERT INTO prediction_segment ({_SEGMENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO prediction_segment ({_SEGMENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         msgspec.structs.astuple(segment),
     )
 
@@ -65,6 +67,12 @@ def list_segments(
         params.append(until_us)  # type: ignore[arg-type]
     rows = tx.rows(f"SELECT {_SEGMENT} FROM prediction_segment WHERE {' AND '.join(where)} ORDER BY first_id", params)
     return [_read_segment(row) for row in rows]
+
+
+def list_expired_segments(tx: Transaction, endpoint: str, before_us: int) -> list[Segment]:
+    """Return an endpoint's files whose last answer was given before an instant, the earliest first."""
+    sql = f"SELECT {_SEGMENT} FROM prediction_segment WHERE endpoint = ? AND last_at_us < ? ORDER BY last_at_us, path"
+    return [_read_segment(row) for row in tx.rows(sql, (endpoint, before_us))]
 
 
 def list_newest_segments(tx: Transaction, endpoint: str, limit: int, offset: int) -> list[Segment]:
@@ -102,8 +110,9 @@ def list_segments_of_day(tx: Transaction, endpoint: str, day: str) -> list[Segme
 
 
 def count_predictions(tx: Transaction, endpoint: str) -> int:
-    """Return how many predictions of an endpoint are sealed."""
-    return int(tx.value("SELECT coalesce(sum(rows), 0) FROM prediction_segment WHERE endpoint = ?", (endpoint,)))
+    """Return how many predictions of an endpoint are sealed, without those that nobody was answered by."""
+    sql = "SELECT coalesce(sum(rows - shadows), 0) FROM prediction_segment WHERE endpoint = ?"
+    return int(tx.value(sql, (endpoint,)))
 
 
 def insert_sealed_sources(tx: Transaction, endpoint: str, names: Sequence[str]) -> None:
@@ -127,6 +136,11 @@ def delete_sealed_sources(tx: Transaction, names: Sequence[str]) -> None:
 def insert_matches(tx: Transaction, matches: Sequence[tuple[int, int, str]]) -> None:
     """Keep by what labels find predictions: digest, the row's time in microseconds, prediction."""
     tx.execute_many("INSERT INTO prediction_match (match_hash, time_us, prediction_id) VALUES (?, ?, ?)", matches)
+
+
+def delete_matches(tx: Transaction, matches: Sequence[tuple[int, int, str]]) -> None:
+    """Forget by what labels find predictions."""
+    tx.execute_many("DELETE FROM prediction_match WHERE match_hash = ? AND time_us = ? AND prediction_id = ?", matches)
 
 
 def list_matches(tx: Transaction, match_hash: int) -> list[str]:
@@ -169,6 +183,14 @@ def insert_label(tx: Transaction, label: LabelVersion, recorded_at_us: int) -> b
         ),
     )
     return changed == 1
+
+
+def delete_labels(tx: Transaction, endpoint: str, prediction_ids: Sequence[str]) -> None:
+    """Forget all versions of the labels of some predictions."""
+    tx.execute_many(
+        "DELETE FROM prediction_label WHERE endpoint = ? AND prediction_id = ?",
+        [(endpoint, prediction_id) for prediction_id in prediction_ids],
+    )
 
 
 def list_label_versions(tx: Transaction, endpoint: str, prediction_id: str) -> list[LabelVersion]:
