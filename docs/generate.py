@@ -17,7 +17,7 @@ import click
 
 import flyball
 from flyball.cli.main import COMMANDS, cli
-from flyball.core.errors import FlyballError
+from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.core.settings import Settings
 from flyball.domain.data.rules import Rule
 from flyball.server.mlflow.areas import ROUTES
@@ -54,6 +54,9 @@ def import_everything() -> None:
             importlib.import_module(module.name)
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("flyball"):
+                raise
+        except InvalidInputError as error:  # a module that tells in its own words which extra it needs
+            if not isinstance(error.__cause__, ImportError):
                 raise
 
 
