@@ -14,23 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import polars as pl
+import pyarrow as pa
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as sf
+from pyspark.sql.pandas.types import from_arrow_schema
 
-from flyball.core.errors import BackendError, InvalidInputError
 from flyball.core.pickling import project_by_value
 from flyball.domain.data.schemas import Schema
-from flyball.domain.features.parts import PartedHistory, Scratch, answer_part
+from flyball.domain.features.parts import EngineFailedError, PartedHistory, Scratch, answer_part
 from flyball.domain.features.views import FeatureView
-
-try:
-    import pyarrow as pa
-    from pyspark.errors import PySparkException
-    from pyspark.sql import SparkSession
-    from pyspark.sql import functions as sf
-    from pyspark.sql.pandas.types import from_arrow_schema
-except ImportError as error:
-    raise InvalidInputError(
-        "engine = 'spark' needs PySpark, which is not installed", hint="Install it with: pip install 'flyball[spark]'"
-    ) from error
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -47,18 +40,6 @@ _STAGED: dict[Any, Any] = {
     pl.Categorical: pl.String,
     pl.Enum: pl.String,
 }
-
-
-class SparkFailedError(BackendError):
-    """A job of Spark ended with an error that is not a feature function's."""
-
-    code = "spark/job-failed"
-
-    def __init__(self, view: str, reason: str) -> None:
-        super().__init__(
-            f"the features of view {view!r} could not be computed on Spark: {reason}",
-            hint="Spark's own log tells more; engine = 'local' computes them here.",
-        )
 
 
 class SparkHistories:
@@ -150,7 +131,7 @@ class SparkHistory(PartedHistory):
                 # Spark counts a function's parameters to tell what it wants, and takes an object's ``self`` for one.
                 return pairs.applyInArrow(lambda asked, rows: job(asked, rows), schema).toArrow()
         except PySparkException as error:
-            raise SparkFailedError(self._view.name, _reason(error)) from error
+            raise EngineFailedError(self._view.name, "Spark", _reason(error)) from error
 
     def _parted(self, path: str, *, drop_null_keys: bool) -> "DataFrame":
         keys = [sf.col(name) for name in self._view.keys]

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from flyball.core.clock import Clock, SystemClock
+from flyball.core.errors import InvalidInputError
 from flyball.core.settings import Settings
 from flyball.domain.data.reports import Report
 from flyball.domain.data.service import DataService
@@ -390,6 +391,11 @@ class Workspace(Home):
 
 
 def _open_spark(settings: Settings) -> Histories:
-    from flyball.engines.spark import SparkHistories
-
+    try:
+        from flyball.engines.spark import SparkHistories
+    except ImportError as error:
+        raise InvalidInputError(
+            "the setting engine = 'spark' needs PySpark, which is not installed",
+            hint="Install it with: pip install 'flyball[spark]'",
+        ) from error
     return SparkHistories(settings.spark)

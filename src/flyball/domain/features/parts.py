@@ -8,6 +8,7 @@ from typing import Protocol
 
 import polars as pl
 
+from flyball.core.errors import BackendError
 from flyball.domain.data.schemas import Schema
 from flyball.domain.features.comparing import differing
 from flyball.domain.features.histories import FeatureFunctionError, ViewHistory, compute_history
@@ -18,6 +19,18 @@ _SAMPLED = 2_000  # rows whose entities show which columns a view has
 _PART, _NUMBER = "__part", "__number"
 
 Scratch = Callable[[], AbstractContextManager[Path]]
+
+
+class EngineFailedError(BackendError):
+    """A job of an engine elsewhere, such as Spark, ended with an error that is not a feature function's."""
+
+    code = "features/engine-failed"
+
+    def __init__(self, view: str, engine: str, reason: str) -> None:
+        super().__init__(
+            f"the features of view {view!r} could not be computed on {engine}: {reason}",
+            hint="The engine's own log tells more; the setting engine = 'local' computes them here.",
+        )
 
 
 class JoinableHistory(Protocol):
