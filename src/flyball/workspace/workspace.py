@@ -58,6 +58,7 @@ from flyball.workspace.home import Home
 from flyball.workspace.masks import Masks
 from flyball.workspace.project import Project
 from flyball.workspace.trainers import SubprocessTrainer
+from flyball.workspace.upkeep import Upkeep
 
 
 class CheckedSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,6 +245,8 @@ class Workspace(Home):
             adopt=self.adopter.adopt_all,
             expirer=Expirer(self.db, self.journal, self.home / "predictions", self.clock),
             publish=self._publish(),
+            # A replay lives through the past of its models only.
+            keep_up=self.upkeep.turn if isinstance(self.clock, SystemClock) else lambda: None,
         )
 
     def _publish(self) -> Callable[[], None]:
@@ -257,6 +260,11 @@ class Workspace(Home):
         return GatePlan.gather(
             {endpoint.model: (endpoint.gates, endpoint.approval) for endpoint in self.project.endpoints.values()}
         )
+
+    @cached_property
+    def upkeep(self) -> Upkeep:
+        """Keeps the project's views online."""
+        return Upkeep(self.features, self.project.views.values())
 
     @cached_property
     def adopter(self) -> Adopter:

@@ -1,5 +1,6 @@
 """Keeps the online rows of views what their histories say; may be killed at any point and called again."""
 
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import msgspec
 
 from flyball.core.clock import Clock
 from flyball.core.durations import format_instant, from_us, to_us
+from flyball.core.errors import ConflictError
 from flyball.core.files import holding_lock
 from flyball.core.hashing import digest_value, shorten
 from flyball.domain.data.schemas import Schema
@@ -41,6 +43,18 @@ class Materialisation(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime
     written: int
     reason: str
+
+
+class MaterialisationRunningError(ConflictError):
+    """Another process materialises a view."""
+
+    code = "features/materialisation-running"
+
+    def __init__(self, view: str) -> None:
+        super().__init__(
+            f"feature view {view!r} is being materialised by another process",
+            hint="Wait for it; nothing needs to be done twice.",
+        )
 
 
 class Computed(msgspec.Struct):
@@ -91,11 +105,11 @@ class Materialiser:
         if self._is_done(key, computed, as_of):
             return done
         lock = self._locks / f"{shorten(digest_value(key))}.lock"
-        with holding_lock(
-            lock,
-            held_message=f"feature view {view.name!r} is being materialised by another process",
-            hint="Wait for it; nothing needs to be done twice.",
-        ):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(holding_lock(lock, held_message="held"))
+            except ConflictError as error:
+                raise MaterialisationRunningError(view.name) from error
             mark = self._read_mark(key)
             if mark is not None and mark.known_us > to_us(as_of):
                 return done

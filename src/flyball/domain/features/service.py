@@ -24,6 +24,7 @@ from flyball.domain.features.online import Completed, OnlineFeatures, OnlineRead
 from flyball.domain.features.parts import Histories, JoinableHistory, PartedHistory
 from flyball.domain.features.plans import TrainingSetPlan
 from flyball.domain.features.pushing import Pusher
+from flyball.domain.features.retiring import Retirement
 from flyball.domain.features.training_sets import TrainingLineage, TrainingSet, ViewRef
 from flyball.domain.features.vectors import VectorPlan, Vectors, plan_vectors, read_vectors
 from flyball.domain.features.views import FeatureView, RequestFeatures
@@ -84,6 +85,7 @@ class FeatureService:
         self.online = OnlineReader(db, online, is_fallback_null=is_fallback_null)
         self._plans: dict[tuple[bool | str | FeatureView, ...], VectorPlan] = {}
         self._pusher = Pusher(self.online, online, clock)
+        self._retirement = Retirement(db, journal, clock, online)
         self._versions: WeakKeyDictionary[FeatureView | RequestFeatures, str] = WeakKeyDictionary()
         self._computed: dict[str, Computed] = {}
         self._materialiser = Materialiser(db, journal, clock, online, locks or root / ".flyball" / "locks")
@@ -179,11 +181,18 @@ class FeatureService:
             FeatureFunctionError: The view's function fails or returns something unfit; the online rows stay.
             LooksAheadError: It uses later rows; the online rows stay.
             BackendUnavailableError: The store did not answer; the next call does it.
-            ConflictError: Another process is at it.
+            MaterialisationRunningError: Another process is at it.
         """
         computed = self._compute(view)
         at = as_of or self._clock.now()
-        return self._materialiser.materialise(view, self.view_version(view), computed, at, actor=actor, cause=cause)
+        version = self.view_version(view)
+        done = self._materialiser.materialise(view, version, computed, at, actor=actor, cause=cause)
+        self._retirement.touch(view_key(view.name, version))
+        return done
+
+    def retire(self, *, actor: str = "system") -> list[str]:
+        """Remove the online rows of versions that nobody asks for any more. See `Retirement.retire`."""
+        return self._retirement.retire(actor=actor)
 
     def read_online(
         self,

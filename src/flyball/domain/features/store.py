@@ -88,3 +88,28 @@ def list_versions(tx: Transaction, name: str) -> list[str]:
 def list_snapshots(tx: Transaction) -> set[str]:
     """Return the snapshots that materialised views show."""
     return {snapshot for (snapshot,) in tx.tuples("SELECT snapshot FROM feature_materialisation")}
+
+
+def touch(tx: Transaction, view_key: str, now: datetime) -> None:
+    """Note that a version of a view is in use."""
+    tx.execute("UPDATE feature_view SET used_at_us = ? WHERE view_key = ?", (to_us(now), view_key))
+
+
+def touch_unknown(tx: Transaction, now: datetime) -> None:
+    """Count those versions as used now of which nobody noted it."""
+    tx.execute("UPDATE feature_view SET used_at_us = ? WHERE used_at_us = 0", (to_us(now),))
+
+
+def list_unused(tx: Transaction, before: datetime) -> list[tuple[str, str, str, datetime]]:
+    """Return key, name, version and last use of the versions that were last used before an instant."""
+    rows = tx.rows(
+        "SELECT view_key, name, version, used_at_us FROM feature_view WHERE used_at_us < ? ORDER BY view_key",
+        (to_us(before),),
+    )
+    return [(row["view_key"], row["name"], row["version"], from_us(row["used_at_us"])) for row in rows]
+
+
+def delete_version(tx: Transaction, view_key: str) -> None:
+    """Forget a version of a view."""
+    for table in ("feature_materialisation", "feature_layout", "feature_view"):
+        tx.execute(f"DELETE FROM {table} WHERE view_key = ?", (view_key,))

@@ -57,6 +57,7 @@ class LoopService:
         labels: Takes labels from tables.
         deployed: Reads packages.
         trainer: Runs retrainings; stopped with the loop.
+        keep_up: Brings online what no model has asked for.
         adopt: Packages versions that clients registered, and has their gates judged.
         expirer: Forgets predictions that are older than their endpoint keeps them.
         publish: Brings up to date what others read of the log.
@@ -83,6 +84,7 @@ class LoopService:
         adopt: Callable[[], None],
         expirer: Expirer,
         publish: Callable[[], None],
+        keep_up: Callable[[], None] = lambda: None,
     ) -> None:
         self.trainer = trainer
         self.deployer = deployer
@@ -101,6 +103,7 @@ class LoopService:
         self._adopt = adopt
         self._expirer = expirer
         self._publish = publish
+        self._keep_up = keep_up
 
     def tick(self) -> None:
         """Do whatever the present asks for.
@@ -116,6 +119,7 @@ class LoopService:
         self.ingest_labels()
         self.deployer.take_up(self._endpoints)
         self.materialise()
+        self._keep_up()
         self.deployer.drive(self._endpoints)
         self._take_back()
         self._watch()

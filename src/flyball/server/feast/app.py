@@ -9,7 +9,8 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from flyball.core.errors import ConflictError, FlyballError, InvalidInputError, UnknownNameError
+from flyball.core.errors import FlyballError, InvalidInputError, UnknownNameError
+from flyball.domain.features.materialising import MaterialisationRunningError
 from flyball.domain.features.vectors import VectorPlan, read_vectors
 from flyball.domain.features.views import FeatureView
 from flyball.server.asgi import Receive, Scope, Send
@@ -164,7 +165,7 @@ class FeastApp:
         is_async = options.get("async", [""])[-1].lower() in ("true", "1")
         try:
             job = self._jobs.start(names, asked.end_ts)
-        except ConflictError as error:
+        except MaterialisationRunningError as error:
             return Reply(409, _encode({"error": error.message, "feature_views": names}))
         if is_async:
             return Reply(202, _encode({"status": "accepted", "feature_views": names}))

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from flyball.core.durations import parse_instant
-from flyball.core.errors import BackendError
+from flyball.core.errors import BackendError, ConflictError
 from flyball.core.files import holding_lock
+from flyball.domain.features.materialising import MaterialisationRunningError
 from flyball.workspace.workspace import Workspace
 
 _log = logging.getLogger("flyball.feast")
@@ -40,7 +41,7 @@ class MaterialisationJobs:
         """Begin to bring views up to an instant, or to now where that is later.
 
         Raises:
-            ConflictError: One of them is being materialised, by whichever process of the gateway.
+            MaterialisationRunningError: One of them is being materialised, by whichever process of the gateway.
             InvalidInputError: ``until`` is no instant.
         """
         if until is not None:
@@ -48,7 +49,10 @@ class MaterialisationJobs:
         with ExitStack() as stack:
             for view in dict.fromkeys(views):
                 lock = self._workspace.home / "locks" / f"job-{view}.lock"
-                stack.enter_context(holding_lock(lock, held_message=f"feature view {view!r} is being materialised"))
+                try:
+                    stack.enter_context(holding_lock(lock, held_message="held"))
+                except ConflictError as error:
+                    raise MaterialisationRunningError(view) from error
             held = stack.pop_all()
         task = asyncio.create_task(self._run(list(views), until))
         self._running.add(task)  # the event loop keeps no task by itself
