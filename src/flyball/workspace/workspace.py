@@ -245,9 +245,13 @@ class Workspace(Home):
             adopt=self.adopter.adopt_all,
             expirer=Expirer(self.db, self.journal, self.home / "predictions", self.clock),
             publish=self._publish(),
-            # A replay lives through the past of its models only.
-            keep_up=self.upkeep.turn if isinstance(self.clock, SystemClock) else lambda: None,
+            keep_up=self._keep_up(),
         )
+
+    def _keep_up(self) -> Callable[[], None]:
+        """Return what keeps the project's views online; a simulated life has those of its models only."""
+        is_live = isinstance(self.clock, SystemClock)
+        return Upkeep(self.features, self.project.views.values()).turn if is_live else lambda: None
 
     def _publish(self) -> Callable[[], None]:
         """Return what publishes the log for other readers; nobody else reads that of a simulated life."""
@@ -260,11 +264,6 @@ class Workspace(Home):
         return GatePlan.gather(
             {endpoint.model: (endpoint.gates, endpoint.approval) for endpoint in self.project.endpoints.values()}
         )
-
-    @cached_property
-    def upkeep(self) -> Upkeep:
-        """Keeps the project's views online."""
-        return Upkeep(self.features, self.project.views.values())
 
     @cached_property
     def adopter(self) -> Adopter:
