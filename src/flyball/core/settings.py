@@ -29,6 +29,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         gateway_processes: Processes that answer inference behind one address; 0 means one for each core.
         gateway_stuck_seconds: A process that answers nobody for so long, such as for a model that never returns, is
             ended and another takes its place; 0 lets it wait for ever.
+        gateway_timeout_seconds: Who waited so long for a slow model is answered with status 504; 0 waits for ever.
+        gateway_waiting: When so many requests to a process are not answered yet, more are refused with status 429.
+        durable: What an answered prediction's record survives: ``kernel`` the end of any process, ``disk`` a power cut,
+            too. Requests that come together share the wait for the disk.
         max_body_bytes: A longer request body is refused unread.
         tick_seconds: How often the loop looks for something to do.
         log_format: How the gateway and the loop write their logs: ``text`` or ``json``.
@@ -59,6 +63,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: int = 0
     gateway_processes: int = 1
     gateway_stuck_seconds: float = 30.0
+    gateway_timeout_seconds: float = 20.0
+    gateway_waiting: int = 1_000
+    durable: Literal["kernel", "disk"] = "kernel"
     max_body_bytes: int = 8_000_000
     tick_seconds: float = 1.0
     log_format: Literal["text", "json"] = "text"

@@ -46,6 +46,8 @@ def work(project: str, home: str, host: str, port: str, worker: str = "0", *, is
         workspace.predictions.log,
         workspace.versions_on_demand,
         max_body_bytes=workspace.settings.max_body_bytes,
+        most_waiting=workspace.settings.gateway_waiting,
+        timeout_s=workspace.settings.gateway_timeout_seconds,
         grpc_address=f"{host}:{grpc_port}" if grpc_port else "",
         telemetry=telemetry,
         loads=workspace.loader,

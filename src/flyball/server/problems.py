@@ -70,7 +70,34 @@ class MethodNotAllowedError(InvalidInputError):
         self.allowed = allowed
 
 
+class TooBusyError(BackendUnavailableError):
+    """More requests wait than can be answered in time."""
+
+    code = "http/too-busy"
+    retry_after_s = 1
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(
+            f"{waiting:,} requests wait already, so this one is not taken",
+            hint="Send it again a little later; or let more processes answer, with gateway_processes.",
+        )
+
+
+class TimedOutError(BackendUnavailableError):
+    """A model did not answer in time."""
+
+    code = "http/timed-out"
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(
+            f"no answer came within {timeout_s:g} seconds",
+            hint="Ask for fewer rows, or raise gateway_timeout_seconds in flyball.toml.",
+        )
+
+
 _STATUS: dict[type[FlyballError], HTTPStatus] = {
+    TooBusyError: HTTPStatus.TOO_MANY_REQUESTS,
+    TimedOutError: HTTPStatus.GATEWAY_TIMEOUT,
     BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     BodyUnreadableError: HTTPStatus.BAD_REQUEST,
     MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -154,7 +154,13 @@ class Home:
         """The log and the labels."""
         from flyball.domain.predictions.service import PredictionService
 
-        return PredictionService(self.db, self.journal, self.clock, self.home / "predictions", ids=self.ids)
+        return PredictionService(
+            self.db,
+            self.journal,
+            self.clock,
+            self.home / "predictions",
+            ids=self.ids,
+        )
 
     @cached_property
     def rollouts(self) -> RolloutService:

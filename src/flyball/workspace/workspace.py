@@ -154,7 +154,13 @@ class Workspace(Home):
         """The log, which masks what the project calls sensitive, and the labels."""
         folder = self.home / "predictions"
         return PredictionService(
-            self.db, self.journal, self.clock, folder, ids=self.ids, mask_of=lambda name: self.masks.of(name)
+            self.db,
+            self.journal,
+            self.clock,
+            folder,
+            ids=self.ids,
+            mask_of=lambda name: self.masks.of(name),
+            is_log_synced=self.settings.durable == "disk",
         )
 
     @cached_property

@@ -15,7 +15,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ import msgspec
 
 from flyball.core.clock import Clock
 from flyball.core.errors import BackendUnavailableError, InvalidInputError
+from flyball.core.files import sync_folder
 from flyball.core.ids import ID_LENGTH, IdSource, id_offset
 from flyball.domain.predictions.batches import BEGINNING, decode_batch, expand
 from flyball.domain.predictions.masking import Mask
@@ -60,11 +61,13 @@ class SegmentLimits(msgspec.Struct, frozen=True, kw_only=True):
         rows: After so many rows.
         size_bytes: After so many bytes.
         age: After so long; None for never, where somebody else calls `PredictionLog.rotate`.
+        hasty_age: The same where somebody waits for what is logged, such as the guards of a rollout.
     """
 
     rows: int = 20_000
     size_bytes: int = 32_000_000
     age: timedelta | None = timedelta(seconds=30)
+    hasty_age: timedelta = timedelta(seconds=5)
 
 
 class SegmentWriter:
@@ -74,12 +77,13 @@ class SegmentWriter:
         folder: The endpoint's folder of open segments.
         name: The segment's name, an id, so that names sort by time.
         endpoint: The endpoint, for errors.
+        is_synced: Whether what is appended survives a power cut, too.
 
     Raises:
         OSError: The file cannot be made.
     """
 
-    def __init__(self, folder: Path, name: str, endpoint: str) -> None:
+    def __init__(self, folder: Path, name: str, endpoint: str, *, is_synced: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.endpoint = endpoint
         self.path = folder / f"{name}{_SUFFIX}"
@@ -90,6 +94,9 @@ class SegmentWriter:
         self._file = os.open(unfinished, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         unfinished.rename(self.path)
+        self._is_synced = is_synced
+        if is_synced:
+            sync_folder(folder)
 
     def append(self, lines: bytes | bytearray, rows: int) -> None:
         """Write whole lines with one system call.
@@ -102,6 +109,8 @@ class SegmentWriter:
             written = os.write(self._file, lines)
             while written < len(lines):
                 written += os.write(self._file, memoryview(lines)[written:])
+            if self._is_synced:
+                os.fdatasync(self._file)
         except OSError:
             if written:
                 os.ftruncate(self._file, self.size_bytes)
@@ -125,6 +134,7 @@ class PredictionLog:
         ids: Names segments.
         limits: When a segment is closed.
         mask_of: Tells what may not be written of an endpoint's fields.
+        is_synced: Whether what is appended survives a power cut, too; those that are appended together share the wait.
     """
 
     def __init__(
@@ -134,12 +144,15 @@ class PredictionLog:
         ids: IdSource,
         limits: SegmentLimits | None = None,
         mask_of: MaskOf | None = None,
+        *,
+        is_synced: bool = False,
     ) -> None:
         self._root = root
         self._clock = clock
         self._ids = ids
         self._limits = limits or SegmentLimits()
         self.mask_of: MaskOf = mask_of or (lambda endpoint: None)
+        self._is_synced = is_synced
         self._lock = threading.Lock()
         self._writers: dict[str, SegmentWriter] = {}
         self._opened_at: dict[str, datetime] = {}
@@ -182,10 +195,14 @@ class PredictionLog:
             for endpoint in list(self._writers):
                 self._drop(endpoint)
 
-    def rotate_if_due(self) -> None:
-        """Close the segments that are old enough; call it now and then, for times without traffic."""
+    def rotate_if_due(self, hasty: Collection[str] = ()) -> None:
+        """Close the segments that are old enough; call it now and then, for times without traffic.
+
+        Args:
+            hasty: The endpoints for whose predictions somebody waits.
+        """
         with self._lock:
-            for endpoint in [name for name in self._writers if self._is_due(name)]:
+            for endpoint in [name for name in self._writers if self._is_due(name, is_hasty=name in hasty)]:
                 self._drop(endpoint)
 
     def _writer(self, endpoint: str) -> SegmentWriter:
@@ -196,13 +213,16 @@ class PredictionLog:
             self._drop(endpoint)
         writer = self._writers.get(endpoint)
         if writer is None:
-            writer = SegmentWriter(self._root / check_endpoint(endpoint) / OPEN_FOLDER, self._ids.new(), endpoint)
+            folder = self._root / check_endpoint(endpoint) / OPEN_FOLDER
+            writer = SegmentWriter(folder, self._ids.new(), endpoint, is_synced=self._is_synced)
             self._writers[endpoint] = writer
             self._opened_at[endpoint] = self._clock.now()
         return writer
 
-    def _is_due(self, endpoint: str) -> bool:
+    def _is_due(self, endpoint: str, *, is_hasty: bool = False) -> bool:
         age = self._limits.age
+        if age is not None and is_hasty:
+            age = min(age, self._limits.hasty_age)
         return age is not None and self._clock.now() - self._opened_at[endpoint] >= age
 
     def _drop(self, endpoint: str) -> None:

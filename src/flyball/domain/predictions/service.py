@@ -56,6 +56,7 @@ class PredictionService:
         ids: Names segments of the log; one seeded alike makes a replay repeatable.
         limits: When this process closes a segment of its log.
         mask_of: See `PredictionLog`.
+        is_log_synced: Whether what is logged survives a power cut, too.
     """
 
     def __init__(
@@ -68,11 +69,12 @@ class PredictionService:
         ids: IdSource | None = None,
         limits: SegmentLimits | None = None,
         mask_of: MaskOf | None = None,
+        is_log_synced: bool = False,
     ) -> None:
         self._db = db
         self._clock = clock
         self._root = root
-        self.log = PredictionLog(root, clock, ids or IdSource(clock), limits, mask_of)
+        self.log = PredictionLog(root, clock, ids or IdSource(clock), limits, mask_of, is_synced=is_log_synced)
         self._figures = FigureCache(root)
         self._labels = LabelBook(db)
         self._sealer = Sealer(db, journal, root, self._figures)

@@ -80,9 +80,6 @@ class DataPlane:
         Args:
             asks: Requests of `begin_direct`.
             defer: Takes the work of shadows; done before this returns by default.
-
-        Raises:
-            LogUnavailableError: The log cannot be written; nothing is answered.
         """
         answers = self._direct.answer(asks)
         if any(ask.line.candidate is not None and ask.line.plan.has_shadow for ask in asks):

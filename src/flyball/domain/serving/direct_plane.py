@@ -11,7 +11,7 @@ from flyball.core.durations import from_us, to_us
 from flyball.core.ids import IdSource
 from flyball.domain.predictions.batches import BEGINNING
 from flyball.domain.predictions.labels import key_value
-from flyball.domain.predictions.log import PredictionLog, make_line
+from flyball.domain.predictions.log import LogUnavailableError, PredictionLog, make_line
 from flyball.domain.serving.answers import FeatureUse
 from flyball.domain.serving.direct import Block, DirectVersion, Outcome, find_direct
 from flyball.domain.serving.fleet import Line, pin
@@ -152,10 +152,8 @@ class DirectPlane:
         return left
 
     def answer(self, asks: Sequence[DirectAsk]) -> list[DirectAnswer | None]:
-        """Answer requests, in order; None for one that must go the long way. When it returns, all are logged.
-
-        Raises:
-            LogUnavailableError: The log cannot be written; nothing is answered.
+        """Answer requests, in order; None for one that must go the long way, which tells why: also where the log of
+        its endpoint cannot be written. When this returns, all that is answered is logged.
         """
         now = self._clock.now()
         outcomes: list[Outcome | None] = [None] * len(asks)
@@ -178,7 +176,13 @@ class DirectPlane:
             loaded = ask.version.loaded
             answers.append(DirectAnswer(loaded, ask.variant, ids, outcome.predictions, outcome.scores, outcome.views))
         for endpoint, written in lines.items():
-            self._prediction_log.append_lines(endpoint, b"".join(written), rows[endpoint])
+            try:
+                self._prediction_log.append_lines(endpoint, b"".join(written), rows[endpoint])
+            except LogUnavailableError:
+                answers = [
+                    None if ask.line.plan.endpoint == endpoint else answer
+                    for ask, answer in zip(asks, answers, strict=True)
+                ]
         return answers
 
     def _compute(

@@ -6,6 +6,7 @@ No framework stands between the server and the data plane: that is most of a req
 import asyncio
 import gc
 import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -21,6 +22,7 @@ from flyball.domain.serving.fleet import NothingLiveError
 from flyball.domain.serving.loads import ObservedLoader
 from flyball.domain.serving.on_demand import VersionsOnDemand
 from flyball.server.inference import metrics as metrics_format
+from flyball.server.inference.apart import Apart
 from flyball.server.inference.asking import Asker
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.explaining import asks_to_explain
@@ -46,11 +48,12 @@ from flyball.server.problems import (
     MediaTypeError,
     MethodNotAllowedError,
     PathUnknownError,
+    TooBusyError,
     make_unexpected_problem,
 )
 
 MAX_BODY_BYTES = 8_000_000
-MAX_ROWS = 10_000
+MOST_WAITING = 1_000
 _PREDICT = "/predict/"
 _ADDRESSES = "POST /predict/ENDPOINT, GET /health and GET /metrics; GET / lists all"
 _REFRESH_EVERY_S = 0.1
@@ -70,6 +73,8 @@ class InferenceApp:
         log: The process's prediction log; its segments are closed in time, and at the end.
         versions: Finds the versions that callers name.
         max_body_bytes: A longer body is refused unread.
+        most_waiting: When so many requests are not answered yet, more are refused with status 429.
+        timeout_s: Who waited so long for a slow model is told so with status 504; for ever if it is 0.
         grpc_address: Where to listen for gRPC; nowhere when it is empty.
         telemetry: Watches requests; counts alone by default.
         loads: Notes which versions are brought into memory.
@@ -83,6 +88,8 @@ class InferenceApp:
         versions: VersionsOnDemand,
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
+        most_waiting: int = MOST_WAITING,
+        timeout_s: float = 0.0,
         grpc_address: str = "",
         telemetry: Telemetry | None = None,
         loads: ObservedLoader | None = None,
@@ -98,12 +105,19 @@ class InferenceApp:
         self._is_ready = False
         # One thread of its own: loading a version must not wait behind anything, nor hold up a request.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fleet")
+        self._apart = Apart(timeout_s)
+        self._most_waiting = most_waiting
         asker = Asker(plane, self._metrics, versions)
         self._own = NamedFields(plane, self._metrics)
         self._protocols = Protocols(
-            asker, self._thread, self._telemetry, max_body_bytes=max_body_bytes, grpc_address=grpc_address
+            asker,
+            self._thread,
+            self._telemetry,
+            self._apart,
+            max_body_bytes=max_body_bytes,
+            grpc_address=grpc_address,
         )
-        self.short_way = ShortWay(plane, self._telemetry, self.answer_read)
+        self.short_way = ShortWay(plane, self._telemetry, self.answer_read, self._apart, most_waiting=most_waiting)
         self.short_way.add(b"/predict/", b"", self._own)
         self.short_way.add(b"/v2/models/", b"/infer", self._protocols.rest)
 
@@ -141,6 +155,7 @@ class InferenceApp:
             with suppress(asyncio.CancelledError):
                 await task
         self._thread.shutdown()
+        self._apart.close()
         self._prediction_log.rotate()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -157,8 +172,10 @@ class InferenceApp:
             due_s = monotonic_s() + _ROTATE_EVERY_S
             await asyncio.sleep(_ROTATE_EVERY_S)
             self._metrics.set_lag(monotonic_s() - due_s)
-            self._watchdog.feed()
-            self._prediction_log.rotate_if_due()
+            if self._apart.oldest_s() < (self._watchdog.patience_s or math.inf):
+                self._watchdog.feed()
+            lines = self._plane.fleet.lines
+            self._prediction_log.rotate_if_due([name for name, line in lines.items() if line.candidate is not None])
             self._note_fleet()
             self._metrics.publish()
 
@@ -183,7 +200,10 @@ class InferenceApp:
         await _send(send, reply)
         exchange.mark("encode")
         self._telemetry.finish(exchange, scope["method"], scope["path"], str(reply.status))
-        exchange.run_deferred()
+        if exchange.has_deferred and self._apart.is_slow(scope["path"]):
+            self._apart.do_later(exchange.run_deferred)
+        else:
+            exchange.run_deferred()
 
     def answer_read(self, request: Request, exchange: Exchange) -> Reply:
         """Answer a request of the short way's addresses that was read to its end; errors are told in the reply."""
@@ -200,12 +220,15 @@ class InferenceApp:
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
         path, method = scope["path"], scope["method"]
+        if method == "POST" and self._metrics.in_progress > self._most_waiting:
+            raise TooBusyError(int(self._metrics.in_progress))
         if path.startswith(_PREDICT) and len(path) > len(_PREDICT):
             _require_method(method, path, "POST")
             exchange.protocol = "flyball"
             body = await self._read_body(scope, receive, exchange)
             if not asks_to_explain(scope["query_string"]):
-                return self._own.answer(path[len(_PREDICT) :], body, exchange)
+                answer = partial(self._own.answer, path[len(_PREDICT) :], body, exchange)
+                return await self._apart.answer(path, len(body), answer)
             # Explaining takes as long as many predictions: nobody shall wait behind it.
             explain = partial(self._own.answer, path[len(_PREDICT) :], body, exchange, explain=True)
             return await asyncio.get_running_loop().run_in_executor(None, explain)

@@ -180,11 +180,7 @@ class Asker:
         )
         exchange.prediction_id = answers[0].prediction_id
         exchange.version = answers[0].model_version
-        if explain:
-            # Explained in another thread than the counters'.
-            exchange.defer(lambda: self._metrics.count_rows(answers))
-        else:
-            self._metrics.count_rows(answers)
+        exchange.note(lambda: self._metrics.count_rows(answers))
         failure = _find_failure(endpoint, answers)
         if failure is not None:
             raise failure
@@ -202,11 +198,7 @@ class Asker:
     def ask_block(
         self, endpoint: str, version: DirectVersion, block: Block, exchange: Exchange, *, is_pinned: bool = False
     ) -> Answered | None:
-        """Answer rows that a version read for the short way; None where only `ask` can tell.
-
-        Raises:
-            LogUnavailableError: The log cannot be written; nothing is answered.
-        """
+        """Answer rows that a version read for the short way; None where only `ask` can tell."""
         ask = self.plane.begin_direct(endpoint, version, block, exchange.started_s, is_pinned=is_pinned)
         if ask is None:
             return None
@@ -220,7 +212,7 @@ class Asker:
         exchange.rows = rows
         exchange.mark("score")
         exchange.prediction_id, exchange.version = answer.ids[0], answer.loaded.ref
-        self._metrics.count_predictions(endpoint, answer.loaded.ref, answer.variant, rows)
+        exchange.note(lambda: self._metrics.count_predictions(endpoint, answer.loaded.ref, answer.variant, rows))
         return Answered(
             endpoint=endpoint,
             ids=answer.ids,

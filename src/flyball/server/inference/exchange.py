@@ -21,6 +21,7 @@ class Exchange:
 
     __slots__ = (
         "_later",
+        "_notes",
         "endpoint",
         "headers",
         "prediction_id",
@@ -41,6 +42,7 @@ class Exchange:
         self.started_s = monotonic_s()
         self.stages: list[tuple[str, float]] = []
         self._later: list[Callable[[], None]] = []
+        self._notes: list[Callable[[], None]] = []
 
     def mark(self, stage: str) -> None:
         """Note that a stage ended now; the next one begins."""
@@ -49,6 +51,15 @@ class Exchange:
     def defer(self, work: Callable[[], None]) -> None:
         """Keep work for after the answer."""
         self._later.append(work)
+
+    def note(self, tell: Callable[[], None]) -> None:
+        """Keep what shall be counted: by the thread that counts, which may be another one than that which answers."""
+        self._notes.append(tell)
+
+    def tell_notes(self) -> None:
+        """Count what was kept."""
+        for tell in self._notes:
+            tell()
 
     @property
     def has_deferred(self) -> bool:

@@ -63,7 +63,10 @@ class Request(msgspec.Struct, frozen=True):
 
 
 def allow_header(error: FlyballError) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the header that a refused method must be answered with; none for other errors."""
+    """Return the header that a refused method, or one that comes too soon, must be answered with; none for others."""
+    retry_after_s: int | None = getattr(error, "retry_after_s", None)
+    if retry_after_s is not None:
+        return ((b"retry-after", b"%d" % retry_after_s),)
     if not isinstance(error, MethodNotAllowedError):
         return ()
     return ((b"allow", b"GET, HEAD" if error.allowed == "GET" else error.allowed.encode()),)

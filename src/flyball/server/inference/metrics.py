@@ -146,6 +146,11 @@ class GatewayMetrics:
         """Count rows that were answered together."""
         self._predictions.add((endpoint, version, str(variant), "ok"), float(rows))
 
+    @property
+    def in_progress(self) -> float:
+        """How many requests are not answered yet."""
+        return self._in_progress.series.get((self.worker,), [0.0])[0]
+
     def set_lag(self, lag_s: float) -> None:
         """Note how late the event loop is."""
         self._lag.set((self.worker,), max(0.0, lag_s))

@@ -81,11 +81,7 @@ class NamedFields:
             raise BodyUnreadableError("it is nested too deeply") from error
         exchange.rows = len(answers)
         exchange.version, exchange.prediction_id = answers[0].model_version, answers[0].prediction_id
-        if explain:
-            # Explained in another thread than the counters'.
-            exchange.defer(lambda: self._metrics.count_rows(answers))
-        else:
-            self._metrics.count_rows(answers)
+        exchange.note(lambda: self._metrics.count_rows(answers))
         return _reply_batch(endpoint, answers) if is_batch else _reply_one(answers[0])
 
 

@@ -4,11 +4,13 @@ import asyncio
 import logging
 import typing
 from concurrent.futures import Executor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from flyball.core.errors import ConflictError, FlyballError
+from flyball.server.inference.apart import Apart
 from flyball.server.inference.asking import Asker
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.kserve_v1 import KserveV1
@@ -26,6 +28,7 @@ from flyball.server.inference.messages import (
 from flyball.server.inference.mlflow_scoring import MlflowScoring
 from flyball.server.inference.oip.inference import OpenInference
 from flyball.server.inference.oip.rest import OpenInferenceRest
+from flyball.server.inference.rows import ENDPOINT_HEADER
 from flyball.server.inference.seldon_v1 import SeldonV1
 from flyball.server.inference.telemetry import Telemetry
 
@@ -73,14 +76,23 @@ class Protocols:
         asker: Asks the data plane.
         thread: Where versions that callers name are loaded, so that no other request waits.
         telemetry: Watches what comes over gRPC.
+        apart: Answers in threads what may hold up others.
         max_body_bytes: A longer body or message is refused unread.
         grpc_address: Where to listen for gRPC; nowhere when it is empty.
     """
 
     def __init__(
-        self, asker: Asker, thread: Executor, telemetry: Telemetry, *, max_body_bytes: int, grpc_address: str = ""
+        self,
+        asker: Asker,
+        thread: Executor,
+        telemetry: Telemetry,
+        apart: Apart | None = None,
+        *,
+        max_body_bytes: int,
+        grpc_address: str = "",
     ) -> None:
         self._telemetry = telemetry
+        self._apart = apart or Apart(0.0)
         self._thread = thread
         self._max_body_bytes = max_body_bytes
         self._grpc_address = grpc_address
@@ -110,7 +122,9 @@ class Protocols:
                 raise
             _log.info("inference over gRPC is off: pip install 'flyball[grpc]' turns it on")
             return
-        server = GrpcServer(self.calls, self._thread, self._telemetry, max_message_bytes=self._max_body_bytes)
+        server = GrpcServer(
+            self.calls, self._thread, self._telemetry, self._apart, max_message_bytes=self._max_body_bytes
+        )
         try:
             await server.start(self._grpc_address)
         except RuntimeError as error:
@@ -167,11 +181,19 @@ class Protocols:
             if request.path.endswith(_EXPLAIN):
                 # Explaining takes as long as many predictions: nobody shall wait behind it.
                 return await loop.run_in_executor(None, protocol.answer, request, exchange)
-            return protocol.answer(request, exchange)
+            return await self._answer_apart(protocol, request, exchange)
         match request.path.split("/"):
             case ["", "v2", "repository", *_]:
                 return await loop.run_in_executor(self._thread, protocol.answer, request, exchange)
             case ["", "v2", "models", model, "versions", version, *rest] if rest != ["ready"]:
                 if self.calls.needs_loading(model, version):
                     await loop.run_in_executor(self._thread, self.calls.load, model, version)
-        return protocol.answer(request, exchange)
+        return await self._answer_apart(protocol, request, exchange)
+
+    async def _answer_apart(self, protocol: Protocol, request: Request, exchange: Exchange) -> Reply:
+        """Answer in a thread what may hold up others."""
+        if request.method != "POST":
+            return protocol.answer(request, exchange)
+        asked = request.headers.get(ENDPOINT_HEADER, b"").decode("latin-1")
+        work = partial(protocol.answer, request, exchange)
+        return await self._apart.answer(f"{request.path}#{asked}" if asked else request.path, len(request.body), work)

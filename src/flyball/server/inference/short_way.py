@@ -9,16 +9,20 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from flyball.core.errors import FlyballError
+from flyball.core.clock import monotonic_s
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk
+from flyball.server.inference.apart import Apart
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
+from flyball.server.inference.paths import refuse_as_problem
 from flyball.server.inference.telemetry import Telemetry
+from flyball.server.problems import TooBusyError
 
 MOST_TOGETHER = 64
 """So many requests are answered together at most, so that none waits for many others."""
 # As nginx logs it: nobody was there to be answered.
+_WORTH_NOTING_S = 0.01
 _CLIENT_LEFT = "499"
 
 
@@ -76,11 +80,21 @@ class ShortWay:
         plane: Answers.
         telemetry: Watches requests.
         answer_long: Answers one request that cannot go the short way; errors are in the reply.
+        apart: Answers the requests to slow addresses.
+        most_waiting: When so many wait, more are refused with status 429.
     """
 
     def __init__(
-        self, plane: DataPlane, telemetry: Telemetry, answer_long: Callable[[Request, Exchange], Reply]
+        self,
+        plane: DataPlane,
+        telemetry: Telemetry,
+        answer_long: Callable[[Request, Exchange], Reply],
+        apart: Apart,
+        *,
+        most_waiting: int,
     ) -> None:
+        self._apart = apart
+        self._most_waiting = most_waiting
         self._plane = plane
         self._telemetry = telemetry
         self._answer_long = answer_long
@@ -95,8 +109,10 @@ class ShortWay:
     def find(self, url: bytes) -> Route | None:
         """Return the route of an address; None where it is none of the short way's."""
         found = self._routes.get(url)
-        if found is not None or b"?" in url or b"%" in url:
-            return found
+        if found is not None:
+            return None if self._apart.is_slow(found.path) else found
+        if b"?" in url or b"%" in url:
+            return None
         for before, after, protocol in self._addresses:
             if url.startswith(before) and url.endswith(after) and len(url) > len(before) + len(after):
                 name = url[len(before) : len(url) - len(after)].decode("latin-1")
@@ -115,6 +131,9 @@ class ShortWay:
 
     def submit(self, waiting: Waiting) -> None:
         """Take a request, to be answered when the event loop comes round."""
+        if len(self._waiting) >= self._most_waiting:
+            self._finish(waiting, refuse_as_problem(TooBusyError(len(self._waiting))))
+            return
         self._waiting.append(waiting)
         if len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
@@ -146,16 +165,18 @@ class ShortWay:
             return
         # The shadows of all are computed after the last of them is answered.
         later: list[Callable[[], None]] = []
-        try:
-            answers = self._plane.answer_direct(asks, defer=later.append)
-        except FlyballError:
-            answers = [None] * len(begun)  # such as a full disk: each is told so on the long way
+        begun_s = monotonic_s()
+        answers = self._plane.answer_direct(asks, defer=later.append)
+        # Many rows take long without holding up anybody for long each.
+        took_s = (monotonic_s() - begun_s) / (1 + sum(ask.block.height for ask in asks) // MOST_TOGETHER)
         for request, answer in zip(begun, answers, strict=True):
             if answer is None:
                 self._finish_long(request)
                 continue
             request.exchange.mark("log")
             route = request.route
+            if took_s > _WORTH_NOTING_S or self._apart.is_slow(route.path):
+                self._apart.note(route.path, took_s)
             body = route.protocol.finish(route.endpoint, answer, request.state, request.exchange)
             self._finish(request, Reply(200, body))
         for work in later:

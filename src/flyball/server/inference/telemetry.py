@@ -44,6 +44,7 @@ class Telemetry:
     def finish(self, exchange: Exchange, method: str, path: str, code: str) -> None:
         """Tell of a request whose answer is out."""
         ended_s = monotonic_s()
+        exchange.tell_notes()
         duration_s = ended_s - exchange.started_s
         self.metrics.count_end(exchange, code, duration_s)
         trace = "" if self.tracer is None else self.tracer.record(exchange, method, path, code, ended_s)

@@ -13,12 +13,12 @@ class Watchdog:
     """
 
     def __init__(self, patience_s: float) -> None:
-        self._patience_s = patience_s
+        self.patience_s = patience_s
 
     def feed(self) -> None:
         """Give a sign of life; the first one starts the watch."""
-        if self._patience_s > 0:
-            faulthandler.dump_traceback_later(self._patience_s, exit=True, file=sys.__stderr__ or sys.stderr)
+        if self.patience_s > 0:
+            faulthandler.dump_traceback_later(self.patience_s, exit=True, file=sys.__stderr__ or sys.stderr)
 
     def stop(self) -> None:
         """End the watch."""

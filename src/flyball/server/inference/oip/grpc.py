@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 import grpc
@@ -17,6 +18,7 @@ from flyball.core.errors import (
     NotFoundError,
     NotPermittedError,
 )
+from flyball.server.inference.apart import Apart
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.oip.inference import InferAnswer, InferRequest, OpenInference
 from flyball.server.inference.oip.tensors import (
@@ -66,11 +68,15 @@ class GrpcServer:
         calls: What the protocol can do.
         thread: Where versions are loaded, so that no other request waits.
         telemetry: Watches inference.
+        apart: Answers in threads what may hold up others.
         max_message_bytes: A longer message is refused unread.
     """
 
-    def __init__(self, calls: OpenInference, thread: Executor, telemetry: Telemetry, *, max_message_bytes: int) -> None:
+    def __init__(
+        self, calls: OpenInference, thread: Executor, telemetry: Telemetry, apart: Apart, *, max_message_bytes: int
+    ) -> None:
         self._telemetry = telemetry
+        self._apart = apart
         self._calls = calls
         self._thread = thread
         self._messages = make_messages()
@@ -215,16 +221,15 @@ class GrpcServer:
 
     async def _answer(self, request: Any, exchange: Exchange) -> Any:
         await self._load_named(request.model_name, request.model_version)
-        answer = self._calls.infer(
-            InferRequest(
-                model=request.model_name,
-                version=request.model_version,
-                id=request.id,
-                inputs=_read_inputs(request),
-                outputs=[output.name for output in request.outputs],
-            ),
-            exchange,
+        asked = InferRequest(
+            model=request.model_name,
+            version=request.model_version,
+            id=request.id,
+            inputs=_read_inputs(request),
+            outputs=[output.name for output in request.outputs],
         )
+        work = partial(self._calls.infer, asked, exchange)
+        answer = await self._apart.answer(f"grpc:{asked.model}", request.ByteSize(), work)
         return self._write(answer, is_raw=bool(request.raw_input_contents))
 
     def _write(self, answer: InferAnswer, *, is_raw: bool) -> Any:
