@@ -6,6 +6,7 @@ import resource
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from flyball.domain.data.schemas import Field, Schema
 from flyball.domain.registry.signatures import Signature
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.on_demand import VersionsOnDemand
+from flyball.server.inference import connections
 from flyball.server.inference.app import InferenceApp
 from flyball.server.inference.metrics import GatewayMetrics
 from flyball.server.inference.run import serve
@@ -32,8 +34,8 @@ from tests.domain.serving.conftest import House, breaks, fixed
 MAX_BODY_BYTES = 1_000_000
 
 
-def slowly(frame: pl.DataFrame) -> Any:
-    time.sleep(0.2)
+def slowly(frame: pl.DataFrame, duration_s: float = 0.2) -> Any:
+    time.sleep(duration_s)
     return np.full(frame.height, 0.5)
 
 
@@ -83,6 +85,7 @@ def make_house(root: Path, **endpoint: Any) -> House:
     house.add(2, fixed(0.75))
     house.add(3, breaks("it is broken"))
     house.add(4, slowly)
+    house.add(6, partial(slowly, duration_s=3.0))
     house.versions["m/5"] = make_numbers("m/5")
     return house
 
@@ -94,6 +97,8 @@ def main(root: str, port: str, flag: str = "") -> None:
         house.fleet.refresh()
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
+    if flag == "impatient":
+        connections._PATIENCE_S = 0.5
     versions = VersionsOnDemand(house.fleet, house, house)
     set_up_logging("json" if flag == "json" else "text")
     collector = flag.removeprefix("otlp=") if flag.startswith("otlp=") else ""
@@ -110,6 +115,8 @@ def main(root: str, port: str, flag: str = "") -> None:
         max_body_bytes=MAX_BODY_BYTES,
         grpc_address=grpc_address,
         telemetry=telemetry,
+        most_waiting=30,
+        timeout_s=1.0,
         watchdog=Watchdog(1.5 if flag == "watched" else 0.0),
     )
     serve(app, "127.0.0.1", int(port), app.short_way)

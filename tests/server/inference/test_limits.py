@@ -2,10 +2,12 @@
 
 import json
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.server.inference.conftest import Gateway
+from tests.server.inference.conftest import Gateway, StartGateway
 
 PATHS = (
     "/predict/credit",
@@ -53,3 +55,46 @@ def test_a_million_rows_are_too_many_however_small_they_are(gateway: Gateway) ->
     headers = {"inference-header-content-length": str(len(header))}
     response = gateway.send("POST", "/v2/models/credit/infer", header + b"\1" * 400_000, headers)
     assert (response.status, "400,000 rows" in response.json["error"]) == (400, True)
+
+
+def test_a_slow_model_holds_up_only_its_own_requests_and_too_many_are_told_to_wait(start: StartGateway) -> None:
+    running = start("", "m/4")  # takes 0.2 s for each request
+    assert running.predict().status == 200
+    with ThreadPoolExecutor(40) as pool:
+        asked = [pool.submit(running.predict) for _ in range(40)]
+        time.sleep(0.3)
+        begun_s = time.monotonic()
+        assert running.get("/health").status == 200
+        assert time.monotonic() - begun_s < 0.18, "others are not held up"
+        answers = [future.result() for future in asked]
+    statuses = {answer.status for answer in answers}
+    assert statuses <= {200, 429, 504}
+    assert {200, 429} <= statuses
+    refused = next(answer for answer in answers if answer.status == 429)
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json["type"] == "urn:flyball:http/too-busy"
+    running.stop()
+    assert running.house.sealed().height >= sum(answer.status == 200 for answer in answers)
+
+
+def test_who_waits_too_long_is_told_so_by_every_protocol(start: StartGateway) -> None:
+    running = start("", "m/6")  # takes 3 s for each request
+    begun_s = time.monotonic()
+    response = running.predict()
+    assert (response.status, response.json["type"]) == (504, "urn:flyball:http/timed-out")
+    assert time.monotonic() - begun_s < 2.5
+    tensor = {"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [1, 1000.0, 12]}
+    response = running.send("POST", "/v2/models/credit/infer", json.dumps({"inputs": [tensor]}).encode())
+    assert (response.status, "within 1 seconds" in response.json["error"]) == (504, True)
+
+
+def test_a_client_that_sends_byte_by_byte_for_long_loses_its_connection(start: StartGateway) -> None:
+    running = start("impatient")
+    with (
+        socket.create_connection(("127.0.0.1", running.port), timeout=10) as slow,
+        socket.create_connection(("127.0.0.1", running.port), timeout=10) as silent,
+    ):
+        slow.sendall(b"POST /predict/credit HTTP/1.1\r\nhost: x\r\n")
+        assert slow.recv(1_000).startswith(b"HTTP/1.1 408 ")
+        assert silent.recv(1_000) == b""
+    assert running.predict().status == 200

@@ -63,6 +63,11 @@ class DataPlane:
         loaded = pinned or line.live
         return None if loaded is None or not line.served.is_plain else find_direct(loaded)
 
+    def has_direct(self, endpoint: str) -> bool:
+        """Tell whether requests to an endpoint can go the short way now."""
+        line = self.fleet.lines.get(endpoint)
+        return line is not None and line.live is not None and find_direct(line.live) is not None
+
     def begin_direct(
         self, endpoint: str, version: DirectVersion, block: Block, started_s: float, *, is_pinned: bool = False
     ) -> DirectAsk | None:

@@ -176,6 +176,7 @@ class InferenceApp:
                 self._watchdog.feed()
             lines = self._plane.fleet.lines
             self._prediction_log.rotate_if_due([name for name, line in lines.items() if line.candidate is not None])
+            self.short_way.end_slow()
             self._note_fleet()
             self._metrics.publish()
 

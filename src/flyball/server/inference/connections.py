@@ -1,10 +1,12 @@
 """Connections over HTTP: uvicorn's, where what is short enough is answered without a task of its own."""
 
+import asyncio
 from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from flyball.core.clock import monotonic_s
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request, compress
 from flyball.server.inference.short_way import Route, ShortWay, Waiting
@@ -17,6 +19,11 @@ _NOT_SHORT = frozenset(
     (b"content-encoding", b"transfer-encoding", b"expect", b"upgrade", b"inference-header-content-length")
 )
 _JSON_TYPES = frozenset((b"application/json", b"application/json; charset=utf-8"))
+
+
+_PATIENCE_S = 20.0
+_SLOWEST_BYTES_PER_S = 1_000
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class _UnderWay:
@@ -44,6 +51,34 @@ class GatewayConnection(HttpToolsProtocol):
         self._route: Route | None = None
         self._exchange: Exchange | None = None
         self._parts: list[bytes] = []
+        self._began_s = monotonic_s()
+        self._is_receiving = True
+        self._received_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `HttpToolsProtocol`."""
+        super().connection_made(transport)
+        self._short_way.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """See `HttpToolsProtocol`."""
+        self._received_bytes += len(data)
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """See `HttpToolsProtocol`."""
+        self._began_s = monotonic_s()
+        self._is_receiving = True
+        self._received_bytes = 1
+        super().on_message_begin()
+
+    def end_if_slow(self, now_s: float) -> None:
+        """End a connection whose client sends so slowly that it may only mean to hold it."""
+        took_s = now_s - self._began_s
+        if self._is_receiving and took_s > _PATIENCE_S and self._received_bytes < _SLOWEST_BYTES_PER_S * took_s:
+            if self._received_bytes:
+                self.transport.write(_TOO_SLOW)
+            self.transport.close()
 
     def on_headers_complete(self) -> None:
         """See `HttpToolsProtocol`."""
@@ -80,6 +115,7 @@ class GatewayConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """See `HttpToolsProtocol`."""
+        self._is_receiving = False
         route, exchange = self._route, self._exchange
         if route is None or exchange is None:
             super().on_message_complete()
@@ -94,6 +130,7 @@ class GatewayConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `HttpToolsProtocol`."""
+        self._short_way.connections.discard(self)
         if self._exchange is not None:
             self._short_way.abandon(self._exchange)
             self._exchange = self._route = None

@@ -9,6 +9,7 @@ from flyball.server.inference.connections import make_connection_class
 from flyball.server.inference.short_way import ShortWay
 
 _DRAIN_S = 10
+_KEEP_ALIVE_S = 60
 _BACKLOG = 2_048
 
 
@@ -36,6 +37,7 @@ def serve(app: Application, host: str, port: int, short_way: ShortWay, *, is_sha
         proxy_headers=False,
         server_header=False,
         date_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_DRAIN_S,
     )
     with _listen(host, port, is_shared=is_shared) as listening:

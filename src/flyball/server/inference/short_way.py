@@ -40,6 +40,14 @@ class TwoPhases(Protocol):
         ...
 
 
+class Connection(Protocol):
+    """A connection to a client."""
+
+    def end_if_slow(self, now_s: float) -> None:
+        """End it where the client sends too slowly."""
+        ...
+
+
 class Route:
     """An address of the short way."""
 
@@ -82,6 +90,9 @@ class ShortWay:
         answer_long: Answers one request that cannot go the short way; errors are in the reply.
         apart: Answers the requests to slow addresses.
         most_waiting: When so many wait, more are refused with status 429.
+
+    Attributes:
+        connections: All that are open.
     """
 
     def __init__(
@@ -101,6 +112,13 @@ class ShortWay:
         self._addresses: list[tuple[bytes, bytes, TwoPhases]] = []
         self._routes: dict[bytes, Route] = {}
         self._waiting: list[Waiting] = []
+        self.connections: set[Connection] = set()
+
+    def end_slow(self) -> None:
+        """End the connections of clients that send too slowly; call it once a second."""
+        now_s = monotonic_s()
+        for connection in list(self.connections):
+            connection.end_if_slow(now_s)
 
     def add(self, before: bytes, after: bytes, protocol: TwoPhases) -> None:
         """Take the addresses that have an endpoint's name between two texts."""
@@ -108,9 +126,12 @@ class ShortWay:
 
     def find(self, url: bytes) -> Route | None:
         """Return the route of an address; None where it is none of the short way's."""
-        found = self._routes.get(url)
-        if found is not None:
-            return None if self._apart.is_slow(found.path) else found
+        found = self._routes.get(url) or self._learn(url)
+        if found is None or self._apart.is_slow(found.path) or not self._plane.has_direct(found.endpoint):
+            return None
+        return found
+
+    def _learn(self, url: bytes) -> Route | None:
         if b"?" in url or b"%" in url:
             return None
         for before, after, protocol in self._addresses:
@@ -186,7 +207,10 @@ class ShortWay:
         exchange = request.exchange
         exchange.headers = dict(request.headers)
         whole = Request("POST", request.route.path, b"", dict(request.headers), request.body)
-        self._finish(request, self._answer_long(whole, exchange))
+        begun_s = monotonic_s()
+        reply = self._answer_long(whole, exchange)
+        self._apart.note(request.route.path, monotonic_s() - begun_s)
+        self._finish(request, reply)
         exchange.run_deferred()
 
     def _finish(self, request: Waiting, reply: Reply) -> None:
