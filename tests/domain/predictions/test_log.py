@@ -83,6 +83,42 @@ def test_a_segment_is_closed_by_rows_and_by_age(tmp_path: Path, clock: Simulated
         assert len(finished) == 3
 
 
+def test_where_somebody_waits_segments_are_closed_sooner(
+    tmp_path: Path, clock: SimulatedClock, new_record: Any
+) -> None:
+    log = PredictionLog(tmp_path, clock, IdSource(clock))
+    for endpoint in ("credit", "parcel"):
+        log.append(endpoint, [new_record()])
+    clock.advance(timedelta(seconds=6))
+    log.rotate_if_due(["credit"])
+    found = {}
+    for endpoint in ("credit", "parcel"):
+        with claiming_finished(list_open_segments(tmp_path, endpoint)) as finished:
+            found[endpoint] = len(finished)
+    assert found == {"credit": 1, "parcel": 0}
+
+
+def test_what_shall_survive_a_power_cut_is_on_the_disk_before_append_returns(
+    tmp_path: Path, clock: SimulatedClock, new_record: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", lambda file: synced.append(os.fstat(file).st_size))
+    log = PredictionLog(tmp_path, clock, IdSource(clock), is_synced=True)
+    log.append("credit", [new_record(1)])
+    log.append("credit", [new_record(2), new_record(3)])
+    [segment] = list_open_segments(tmp_path, "credit")
+    assert synced[-1] == segment.stat().st_size
+    assert len(synced) == 2
+
+    def fail(_file: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(LogUnavailableError, match="Input/output"):
+        log.append("credit", [new_record(4)])
+    assert len(read_segment(segment).records) == 3, "what may not be on the disk was taken back"
+
+
 def test_only_a_segment_without_a_writer_is_finished(tmp_path: Path, clock: SimulatedClock, new_record: Any) -> None:
     log = PredictionLog(tmp_path, clock, IdSource(clock))
     log.append("credit", [new_record()])

@@ -199,8 +199,9 @@ def test_a_model_that_raises_is_not_the_clients_fault(start: StartGateway) -> No
     assert "it is broken" in response.json["detail"]
 
 
-def test_with_a_full_disk_nothing_is_answered(start: StartGateway) -> None:
-    gateway = start("full")
+@pytest.mark.parametrize("version", ["m/1", "m/5"], ids=["long way", "short way"])
+def test_with_a_full_disk_nothing_is_answered(start: StartGateway, version: str) -> None:
+    gateway = start("full", version)
     for _ in range(3):
         response = gateway.predict()
         assert (response.status, response.json["type"]) == (503, "urn:flyball:predictions/log-unavailable")
