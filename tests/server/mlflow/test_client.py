@@ -92,3 +92,8 @@ def test_webhooks(system: System, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_registry_logged_models_and_prompts(system: System, tmp_path: Path) -> None:
     run_script(system, "registry", tmp_path)
+
+
+@pytest.mark.slow
+def test_the_client_serves_a_model_that_the_registry_holds(system: System, tmp_path: Path) -> None:
+    run_script(system, "serve", tmp_path)
