@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet", "MLFLOW_TRACKING_URI": sys.argv[1]}
 
-os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])  # as an activated environment
+# As in an activated environment.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 import mlflow
 import pandas as pd
@@ -27,7 +29,18 @@ MlflowClient().set_registered_model_alias("served", "champion", 1)
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]
-command = ["-m", "mlflow", "models", "serve", "-m", "models:/served@champion", "--env-manager", "local", "-p", str(port)]
+command = [
+    "-m",
+    "mlflow",
+    "models",
+    "serve",
+    "-m",
+    "models:/served@champion",
+    "--env-manager",
+    "local",
+    "-p",
+    str(port),
+]
 server = subprocess.Popen([sys.executable, *command], start_new_session=True)
 try:
     for _ in range(300):
