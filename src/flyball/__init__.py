@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flyball.domain.data.expectations import unique_together as unique_together
     from flyball.domain.data.tables import Entity as Entity
     from flyball.domain.data.tables import Table as Table
+    from flyball.domain.features.aggregates import aggregate as aggregate
     from flyball.domain.features.training_sets import TrainingSet as TrainingSet
     from flyball.domain.features.training_sets import split as split
     from flyball.domain.features.training_sets import training_set as training_set
@@ -65,6 +66,7 @@ _HOMES = {
     "attribution_drift": "domain.monitoring.attributions",
     "bandit": "domain.serving.bandits",
     "canary": "domain.serving.rollouts",
+    "aggregate": "domain.features.aggregates",
     "candidate": "domain.registry.candidates",
     "column": "domain.data.expectations",
     "constant": "domain.serving.graphs",

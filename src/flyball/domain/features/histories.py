@@ -8,9 +8,11 @@ import polars as pl
 from flyball.core.durations import format_instant, to_us
 from flyball.core.errors import InvalidInputError
 from flyball.domain.data.schemas import Schema
+from flyball.domain.features.aggregates import AggregatedView
 from flyball.domain.features.comparing import PRESENT, differing
 from flyball.domain.features.lateness import OWN_KNOWN, arrival_of, order_by_known, rows_of
 from flyball.domain.features.point_in_time import ROW, USABLE, find_rows, leave_newest, mark_order
+from flyball.domain.features.tiles import aggregate_tiles, tiles_of
 from flyball.domain.features.views import FeatureView
 
 AT = "__at"
@@ -120,6 +122,8 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
         UnsupportedColumnError: A feature is a list, a struct, binary or a duration.
         TooManyLateRowsError: Rows became known so late and so mixed that this would be hours of work.
     """
+    if isinstance(view, AggregatedView):
+        return _aggregated(view, aggregate_tiles(view, tiles_of(view, rows)))
     known = view.table.known
     rows = rows.filter(pl.all_horizontal(pl.col([view.time, *([known] if known else [])]).is_not_null()))
     rows = _oldest_first(rows, view.time)
@@ -151,6 +155,15 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
         marked = mark_order(result, by=view.keys, time=view.time)
     order = leave_newest(marked).cast(Schema.of(result.select(view.keys)).to_polars())
     return ViewHistory(result.select(names).cast(columns.to_polars()), order, view.keys, view.time, columns)
+
+
+def _aggregated(view: AggregatedView, result: pl.DataFrame) -> ViewHistory:
+    """Take what tiles say: when a row was known is in it already, and no function could look ahead."""
+    columns = Schema.of(result.select(part.name for part in view.aggregations))
+    order = mark_order(result, by=view.keys, time=view.time)
+    order = order.cast(Schema.of(result.select(view.keys)).to_polars())
+    rows = result.select(columns.names).cast(columns.to_polars())
+    return ViewHistory(rows, order, view.keys, view.time, columns)
 
 
 def _oldest_first(rows: pl.LazyFrame, time: str) -> pl.LazyFrame:

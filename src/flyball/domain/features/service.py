@@ -16,6 +16,7 @@ from flyball.domain.data.rules import encode_rules
 from flyball.domain.data.schemas import Schema
 from flyball.domain.data.service import DataService
 from flyball.domain.data.snapshots import Snapshot
+from flyball.domain.features.aggregates import AggregatedView
 from flyball.domain.features.assembling import assemble
 from flyball.domain.features.histories import AT, compute_history
 from flyball.domain.features.leaks import find_table_leaks
@@ -97,7 +98,11 @@ class FeatureService:
             declared = [view.name, table.required_name, view.keys, view.time, table.known, view.ttl]
             if view.late != "exact":
                 declared.append(view.late)
-            self._versions[view] = shorten(digest_value([declared, code_digest(view.function, self._root)]))
+            if isinstance(view, AggregatedView):
+                code: object = view.declared
+            else:
+                code = code_digest(view.function, self._root)
+            self._versions[view] = shorten(digest_value([declared, code]))
         return self._versions[view]
 
     def adopt_version(self, view: FeatureView | RequestFeatures, version: str) -> None:
