@@ -134,7 +134,7 @@ def test_values_change_when_rows_leave_a_window() -> None:
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
-        ({"amount": "median"}, {}, "function of fb.aggregate 'median'"),
+        ({"amount": "median"}, {}, "no function of fb.aggregate is named 'median'"),
         ({}, {}, "'spending' aggregates nothing"),
         ({"amount": "sum"}, {"over": "90m"}, "the window '90m' of 'spending' is no multiple of every='1h'"),
     ],
