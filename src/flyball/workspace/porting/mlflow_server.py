@@ -1,6 +1,7 @@
 """A running server of MLflow, read by its REST protocol, without MLflow."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +21,7 @@ from flyball.workspace.porting.served_files import ServedFiles
 _A, _B = "/api/2.0/mlflow", "/api/3.0/mlflow"
 _BULK = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 _PAGE = 500
+_AT_ONCE = 4
 _RUNS_OF_BULK = 100
 # What its servers return at most of a metric's history at once.
 _MOST_POINTS = 25_000
@@ -42,6 +44,7 @@ class MlflowServer:
     def __init__(self, address: str) -> None:
         self.name = address.rstrip("/")
         self._server = Connections(self.name)
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="mlflow")
         self._files = ServedFiles(self._server)
         self._experiments: list[ForeignExperiment] | None = None
         self._models: list[ForeignLoggedModel] | None = None
@@ -50,6 +53,7 @@ class MlflowServer:
 
     def close(self) -> None:
         """See `Source.close`."""
+        self._pool.shutdown(cancel_futures=True)
         self._server.close()
 
     def list_experiments(self) -> list[ForeignExperiment]:
@@ -91,17 +95,17 @@ class MlflowServer:
         for run in runs:
             for name in run.metrics:
                 of_metric.setdefault(name, []).append(run.id)
-        for name, ids in of_metric.items():
-            for start in range(0, len(ids), _RUNS_OF_BULK):
-                part = ids[start : start + _RUNS_OF_BULK]
-                found = self._server.get(_BULK, run_id=part, metric_key=name, max_results=_MOST_POINTS).get(
-                    "metrics", []
-                )
-                if len(found) < _MOST_POINTS:
-                    yield self._points(found)
-                    continue
-                for run_id in part:  # there may be more than were returned
-                    yield from self._history(run_id, name)
+        asked = [
+            (name, ids[start : start + _RUNS_OF_BULK])
+            for name, ids in of_metric.items()
+            for start in range(0, len(ids), _RUNS_OF_BULK)
+        ]
+        for (name, part), found in zip(asked, self._pool.map(self._bulk, asked), strict=True):
+            if len(found) < _MOST_POINTS:
+                yield self._points(found)
+                continue
+            for run_id in part:  # there may be more than were returned
+                yield from self._history(run_id, name)
 
     def read_logged_models(self) -> Iterator[list[ForeignLoggedModel]]:
         """See `Source.read_logged_models`."""
@@ -163,6 +167,12 @@ class MlflowServer:
             ],
             metrics=tuple(metric["key"] for metric in data.get("metrics", ())),
         )
+
+    def _bulk(self, asked: tuple[str, list[str]]) -> list[dict[str, Any]]:
+        name, run_ids = asked
+        answer = self._server.get(_BULK, run_id=run_ids, metric_key=name, max_results=_MOST_POINTS)
+        found: list[dict[str, Any]] = answer.get("metrics", [])
+        return found
 
     def _history(self, run_id: str, name: str) -> Iterator[Mapping[str, Sequence[Point]]]:
         query = {"run_id": run_id, "run_uuid": run_id, "metric_key": name, "max_results": _MOST_POINTS}
@@ -264,13 +274,13 @@ class MlflowServer:
         return [found._replace(spans=spans.get(found.trace.id, ())) for found in traces]
 
     def _pages(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        token = ""
-        while True:
-            page = self._server.post(path, body | ({"page_token": token} if token else {}))
+        page = self._server.post(path, body)
+        while token := page.get("next_page_token", ""):
+            # The server makes the next page while this one is kept.
+            following = self._pool.submit(self._server.post, path, body | {"page_token": token})
             yield page
-            token = page.get("next_page_token", "")
-            if not token:
-                return
+            page = following.result()
+        yield page
 
     def _get_pages(self, path: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
         token = ""

@@ -1,6 +1,7 @@
 """Files of artifacts that a server of MLflow hands out."""
 
 import http.client
+import threading
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 from urllib.parse import quote, unquote, urlsplit
@@ -40,16 +41,31 @@ class ServedFiles:
 
     def __init__(self, server: Connections) -> None:
         self._server = server
+        # Most runs have no files, and no folder: one look at the folder above tells that of all of them.
+        self._present: dict[str, set[str]] = {}
+        self._lock = threading.Lock()
 
     def list_files(self, location: str, run_id: str) -> Iterator[SourceFile] | None:
         """Yield the files below an address; None where clients reach them without the server."""
         parts = urlsplit(location)
         if parts.scheme == PROXIED:
-            return self._walk_proxied(unquote(parts.path).strip("/"), "")
+            root = unquote(parts.path).strip("/")
+            return self._walk_proxied(root, "") if self._is_present(root) else iter(())
         if parts.scheme in ("", "file"):
             # On the server's own disk: it hands out what belongs to runs.
             return self._walk_run(run_id, "") if run_id else iter(())
         return None
+
+    def _is_present(self, root: str) -> bool:
+        """Tell whether the folder of a run, above its ``artifacts``, is there."""
+        above, _, name = root.removesuffix("/artifacts").rpartition("/")
+        if not above:
+            return True
+        with self._lock:
+            if above not in self._present:
+                found = self._server.get(_PROXY, path=above)
+                self._present[above] = {entry["path"] for entry in found.get("files", ())}
+        return name in self._present[above]
 
     def _walk_proxied(self, root: str, below: str) -> Iterator[SourceFile]:
         found = self._server.get(_PROXY, path=f"{root}/{below}".rstrip("/"))
