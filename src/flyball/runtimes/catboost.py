@@ -7,6 +7,7 @@ from typing import Any
 import catboost
 import polars as pl
 
+from flyball.domain.registry.explaining import RawAttributions
 from flyball.domain.registry.runtimes import ModelNotSavedError, PredictionFailedError, Predictor
 from flyball.domain.registry.signatures import Arranger, Signature
 from flyball.runtimes.outputs import Array, are_numbers, require_probabilities, to_predictions
@@ -36,6 +37,30 @@ class CatboostRuntime:
     def predictor(self, folder: Path, signature: Signature) -> Predictor:
         """See `Runtime.predictor`."""
         return CatboostPredictor(catboost.CatBoost().load_model(str(folder / _MODEL)), signature)
+
+    def attributions(self, folder: Path, signature: Signature, reference: pl.DataFrame) -> RawAttributions:
+        """See `Attributing.attributions`."""
+        return CatboostAttributions(catboost.CatBoost().load_model(str(folder / _MODEL)), signature)
+
+
+class CatboostAttributions:
+    """Implements `RawAttributions`: CatBoost computes the attributions of its trees itself."""
+
+    method = "exact trees"
+
+    def __init__(self, model: catboost.CatBoost, signature: Signature) -> None:
+        self._model = model
+        self._arrange = Arranger(signature)
+        self._categories = list(model.get_cat_feature_indices())
+
+    def attribute(self, frame: pl.DataFrame) -> tuple[Array, Array]:
+        """See `RawAttributions.attribute`."""
+        arranged = self._arrange(frame)
+        rows = [list(row) for row in arranged.iter_rows()] if self._categories else to_array(arranged)
+        pool = catboost.Pool(rows, cat_features=self._categories or None)
+        found = self._model.get_feature_importance(pool, type="ShapValues", thread_count=1)
+        values = found[:, None, :] if found.ndim == 2 else found
+        return values[:, :, :-1], values[0, :, -1]
 
 
 class CatboostPredictor:

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from flyball.domain.data.schemas import SchemaMismatchError
+from flyball.domain.registry.explaining import Scale, open_explainer
 from flyball.domain.registry.runtimes import Predictor, Runtimes
 from flyball.domain.registry.signatures import Signature
 
@@ -126,6 +127,28 @@ def check_another_process_can_load_it(case: RuntimeCase) -> None:
     np.testing.assert_allclose(pickle.loads(ran.stdout), case.expected, rtol=1e-5, atol=1e-6)
 
 
+def check_attributions_sum_to_predictions(case: RuntimeCase) -> None:
+    """What each feature added, and the base value, give the prediction on the scale that is named."""
+    rows = case.rows.head(20)
+    runtime = Runtimes().get(case.name)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # libraries that explain import others that warn
+        _save(case, Path(folder))
+        predictor = runtime.predictor(Path(folder), case.signature)
+        explainer = open_explainer(runtime, Path(folder), case.signature, case.rows, predictor)
+        found = explainer.explain(rows)
+    assert found.values.shape == (len(rows), len(case.signature.features.names))
+    expected = predictor.predict(rows)
+    sums = found.values.sum(axis=1) + found.base
+    if found.classes is not None:
+        if explainer.scale is Scale.LOG_ODDS:
+            return  # only with the sums of all classes: that they fit was proven when it was opened
+        expected = expected[np.arange(len(rows)), found.classes]
+    elif explainer.scale is Scale.LOG_ODDS:
+        sums = 1 / (1 + np.exp(-sums))
+    np.testing.assert_allclose(sums, expected, rtol=1e-4, atol=1e-4)
+
+
 RUNTIME_CHECKS: Sequence[Callable[[RuntimeCase], None]] = (
     check_it_is_chosen_for_its_models,
     check_predictions_are_the_models_own,
@@ -136,6 +159,7 @@ RUNTIME_CHECKS: Sequence[Callable[[RuntimeCase], None]] = (
     check_several_threads_get_the_same_answers,
     check_the_authors_model_comes_back,
     check_another_process_can_load_it,
+    check_attributions_sum_to_predictions,
 )
 
 
