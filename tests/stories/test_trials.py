@@ -140,6 +140,20 @@ def test_a_bandit_gives_the_better_version_more_traffic_and_at_last_all(tmp_path
     assert all(0.2 <= event.data["share"] <= 0.6 for event in drawn)
 
 
+def test_a_canary_whose_metric_gets_worse_is_taken_back(tmp_path: Path) -> None:
+    life = Life(tmp_path, 'fb.canary(0.5, "3d", metric="accuracy", metric_by=0.05)')
+
+    def turn_out(answer: Answer) -> int:
+        likely = int(answer.prediction >= 0.5)
+        return likely if life.dice.random() < (0.5 if answer.variant == "canary" else 0.9) else 1 - likely
+
+    for _ in range(8):
+        life.serve(300, turn_out)
+    assert life.champion == "lateness/1"
+    [event] = life.workspace.journal.list_events(kinds=["serving.rollout.rolled-back"])
+    assert event.data["reason"].startswith("accuracy is 0."), event.data["reason"]
+
+
 def test_asking_for_a_trial_where_none_is_says_what_to_do(tmp_path: Path) -> None:
     life = Life(tmp_path, 'fb.canary(0.5, "1h", metric="accuracy", metric_by=0.05)')
     with pytest.raises(AssertionError, match="no trial is under way"):

@@ -148,6 +148,26 @@ def test_xgboost_explains_itself(tmp_path: Path, kind: str) -> None:
     check_sums(explainer, predictor, signature, 1e-4)
 
 
+@pytest.mark.parametrize(("label", "is_classifier"), [("y", True), ("value", False), ("kind", True)])
+@pytest.mark.parametrize("library", ["lightgbm", "catboost"])
+def test_boosters_of_other_libraries_explain_themselves(
+    tmp_path: Path, library: str, label: str, is_classifier: bool
+) -> None:
+    module = pytest.importorskip(library)
+    if library == "lightgbm":
+        quiet: dict[str, Any] = {"n_estimators": 10, "min_child_samples": 5, "verbosity": -1}
+        model = (module.LGBMClassifier if is_classifier else module.LGBMRegressor)(**quiet)
+    else:
+        quiet = {"iterations": 10, "verbose": False, "allow_writing_files": False}
+        model = (module.CatBoostClassifier if is_classifier else module.CatBoostRegressor)(**quiet)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(ROWS.select(NUMBERS).cast(pl.Float64).to_numpy(), ROWS[label].to_numpy())
+        explainer, predictor, signature = save(model, NUMBERS, label, tmp_path)
+        assert explainer.method == "exact trees"
+        check_sums(explainer, predictor, signature, 1e-4)
+
+
 def test_a_booster_inside_a_pipeline_is_exact(tmp_path: Path) -> None:
     xgboost = pytest.importorskip("xgboost")
     model = make_pipeline(by_columns(), xgboost.XGBClassifier(n_estimators=10, max_depth=3))

@@ -91,6 +91,30 @@ def test_law_looking_all_the_time_does_not_find_differences_that_are_not_there(n
     assert wrong <= 20
 
 
+def test_law_rows_that_come_in_bundles_do_not_fool_it() -> None:
+    """Each entity has up to ten rows that are nearly alike; the test is looked at 20 times."""
+    dice = np.random.default_rng(8)
+    test = declare(metric="label", better="higher", min_effect=0.1)
+    wrong = 0
+    for _ in range(150):
+        arms = []
+        for _ in range(2):
+            sizes = dice.integers(1, 11, 400)
+            units = np.repeat(np.arange(400), sizes)
+            rows = dice.normal(size=400)[units] + 0.2 * dice.normal(size=len(units))
+            order = dice.permutation(len(rows))
+            arms.append((rows[order], units[order]))
+        for share in np.arange(1, 21) / 20:
+            one, other = (
+                summarise(rows[: int(share * len(rows))], units[: int(share * len(rows))]) for rows, units in arms
+            )
+            found = judge_ab_test(test, one, other, timedelta())
+            if found.p_value is not None and found.p_value <= test.alpha:
+                wrong += 1
+                break
+    assert wrong <= 8
+
+
 def _running(values: Any, looks: Any) -> list[Arm]:
     """What `summarise` gives of the first rows, at many looks at once."""
     totals, squares = np.cumsum(values)[looks - 1], np.cumsum(values**2)[looks - 1]

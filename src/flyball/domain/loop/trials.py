@@ -4,7 +4,7 @@ Nothing is kept between two looks: figures are taken anew from the log and the l
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 import numpy as np
@@ -23,6 +23,8 @@ from flyball.domain.serving.trials import ABTest, Arm, Trial, summarise
 
 DECIDED = "loop.trial.decided"
 """The event that tells how a trial ended."""
+_LOOK_EVERY = timedelta(minutes=1)
+"""Taking figures anew reads all that was answered in the stage; labels that come every second change little."""
 _OUTCOMES = {
     Decision.BETTER: Outcome.PASS,
     Decision.WORSE: Outcome.FAIL,
@@ -68,6 +70,15 @@ class TrialLook(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
+class _Seen(msgspec.Struct, frozen=True):
+    """The figures of an endpoint's trial when they were last taken."""
+
+    rollout: str
+    seen: tuple[int, int, int]
+    at: datetime
+    arms: tuple[Arm, Arm]
+
+
 class TrialJudge:
     """Looks at trials.
 
@@ -79,7 +90,7 @@ class TrialJudge:
     def __init__(self, predictions: PredictionService, baseline_of: Callable[[str], Baseline]) -> None:
         self._predictions = predictions
         self._baseline_of = baseline_of
-        self._arms: dict[str, tuple[tuple[int, int, int], tuple[Arm, Arm]]] = {}
+        self._seen: dict[str, _Seen] = {}
 
     def look(self, rollout: Rollout, stage: Stage, now: datetime) -> TrialLook:
         """Return what is known of a rollout's trial.
@@ -89,7 +100,7 @@ class TrialJudge:
         """
         trial = stage.trial
         assert trial is not None  # only trials are looked at
-        live, new = self._read_arms(rollout, trial)
+        live, new = self._read_arms(rollout, trial, now)
         elapsed = now - rollout.stage_started_at
         result: ABResult | BanditResult
         if isinstance(trial, ABTest):
@@ -108,14 +119,17 @@ class TrialJudge:
             verdict=Verdict(outcome=outcome, reasons=reasons),
         )
 
-    def _read_arms(self, rollout: Rollout, trial: Trial) -> tuple[Arm, Arm]:
+    def _read_arms(self, rollout: Rollout, trial: Trial, now: datetime) -> tuple[Arm, Arm]:
         # Labels and sealed predictions are all that figures depend on; both only grow.
         seen = (len(rollout.runs), self._predictions.last_label_seq(), self._predictions.count(rollout.endpoint))
-        known = self._arms.get(rollout.id)
-        if known is None or known[0] != seen:
-            known = (seen, self._compute_arms(rollout, trial))
-            self._arms = {rollout.id: known}
-        return known[1]
+        known = self._seen.get(rollout.endpoint)
+        if known is not None and known.rollout == rollout.id:
+            is_same_stage = known.seen[0] == seen[0]
+            if known.seen == seen or (is_same_stage and now - known.at < _LOOK_EVERY):
+                return known.arms
+        arms = self._compute_arms(rollout, trial)
+        self._seen[rollout.endpoint] = _Seen(rollout=rollout.id, seen=seen, at=now, arms=arms)
+        return arms
 
     def _compute_arms(self, rollout: Rollout, trial: Trial) -> tuple[Arm, Arm]:
         since = rollout.stage_started_at
