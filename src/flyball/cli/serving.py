@@ -64,8 +64,9 @@ def up(place: Place, host: str | None, port: int | None) -> None:
 @click.command()
 @click.argument("endpoint")
 @click.option("--json", "request", required=True, help="The request: one JSON object of named fields.")
+@click.option("--explain", is_flag=True, help="Tell what each feature added to the prediction.")
 @place_options
-def predict(place: Place, endpoint: str, request: str) -> None:
+def predict(place: Place, endpoint: str, request: str, explain: bool) -> None:
     """Ask ENDPOINT for a prediction and print the answer as JSON.
 
     Asks the running `flyball up` of this home; without one, computes and logs the prediction here.
@@ -77,10 +78,10 @@ def predict(place: Place, endpoint: str, request: str) -> None:
     body = from_json(request, dict[str, Any], what="the request")
     running = find_running(place.home)
     if running is None:
-        answer = _compute(place, endpoint, body)
+        answer = _compute(place, endpoint, body, explain=explain)
     else:
         host, port = running
-        answer = ask((host, port + 1), f"/predict/{endpoint}", body)
+        answer = ask((host, port + 1), f"/predict/{endpoint}{'?explain=true' if explain else ''}", body)
     emit(answer, as_json=False)
 
 
@@ -113,7 +114,7 @@ def _read_value(text: str) -> Any:
     return value if isinstance(value, int | float | bool | str) else text
 
 
-def _compute(place: Place, endpoint: str, body: dict[str, Any]) -> Any:
+def _compute(place: Place, endpoint: str, body: dict[str, Any], *, explain: bool) -> Any:
     from flyball.workspace.workspace import Workspace
 
-    return Workspace(place.project, place.home).data_plane.predict_one(endpoint, body)
+    return Workspace(place.project, place.home).data_plane.predict_one(endpoint, body, explain=explain)

@@ -21,11 +21,13 @@ from flyball.domain.data.tables import Table
 from flyball.domain.features.training_sets import ViewRef
 from flyball.domain.features.views import RequestFeatures
 from flyball.domain.registry.signatures import Signature
+from flyball.domain.serving.ab_tests import ab_test
+from flyball.domain.serving.bandits import bandit
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.direct import Block, find_direct, list_rows
 from flyball.domain.serving.direct_plane import DirectAnswer
 from flyball.domain.serving.loaded import LoadedVersion
-from flyball.domain.serving.rollouts import canary, shadow
+from flyball.domain.serving.rollouts import Stage, canary, shadow
 
 from .conftest import START, House
 
@@ -229,18 +231,30 @@ def test_a_canary_and_a_shadow_take_the_short_way_too(house: House) -> None:
     assert logged["shadow_of"].to_list() == [None, logged["id"][0]]
 
 
-def test_an_entity_gets_the_same_variant_on_both_ways(house: House) -> None:
+@pytest.mark.parametrize(
+    "stage",
+    [
+        canary(0.5, "1h"),
+        ab_test("accuracy", min_effect=0.1, share=0.4, by=["income"]),
+        bandit("accuracy", min_share=0.3, by=["customer_id", "nobody"]),
+    ],
+    ids=str,
+)
+def test_an_entity_gets_the_same_variant_on_both_ways(house: House, stage: Stage) -> None:
     house.versions["m/1"], house.versions["m/2"] = make("m/1"), make("m/2")
     house.go_live("m/1")
-    house.start("m/2", canary(0.5, "1h"))
+    house.start("m/2", stage)
     seen = set()
     for customer in range(30):
-        row = {"customer_id": customer, "income": 10, "term": 1, "urgent": None, "channel": None}
+        row = {"customer_id": customer, "income": 10 + customer, "term": 1, "urgent": None, "channel": None}
         short, [long] = ask(house.plane, columns_of([row]), 1), house.plane.predict("credit", [row])
         assert short is not None
         assert (short.variant, short.loaded.ref) == (long.variant, long.model_version)
         seen.add(str(short.variant))
     assert seen == {"live", "canary"}
+    logged = house.sealed().sort("id")
+    assert logged["propensity"][::2].equals(logged["propensity"][1::2])
+    assert logged["propensity"].null_count() == 0
 
 
 def test_a_matrix_of_numbers_keeps_the_text_that_came(house: House) -> None:

@@ -181,14 +181,14 @@ class DataPlane:
                 (defer or _now)(lambda: self._run_shadow(line, shadowed))
         return [make_answer(line, row) for row in rows]
 
-    def predict_one(self, endpoint: str, request: Any, at: datetime | None = None) -> Answer:
-        """Answer one row.
+    def predict_one(self, endpoint: str, request: Any, at: datetime | None = None, *, explain: bool = False) -> Answer:
+        """Answer one row, and explain the answer if that is asked for.
 
         Raises:
             RequestRefusedError: The request is not what the model asks for.
             ModelFailedError: The model, or what it relies on, failed.
         """
-        [answer] = self.predict(endpoint, [request], at)
+        [answer] = self.predict(endpoint, [request], at, explain=explain)
         reason = "; ".join(problem.message for problem in answer.errors)
         return require_answered(answer, ModelFailedError(answer.model_version, reason))
 

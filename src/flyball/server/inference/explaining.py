@@ -4,7 +4,7 @@ from urllib.parse import parse_qsl
 
 from flyball.core.errors import InvalidInputError
 
-_ANSWERS = {"true": True, "1": True, "": True, "false": False, "0": False}
+_ANSWERS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def asks_to_explain(query: bytes) -> bool:
@@ -15,7 +15,7 @@ def asks_to_explain(query: bytes) -> bool:
     """
     if not query:
         return False
-    asked = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get("explain", "false").lower()
+    asked = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get("explain", "false")
     if asked not in _ANSWERS:
         raise InvalidInputError(f"explain must be true or false, but {asked[:100]!r} was given")
     return _ANSWERS[asked]

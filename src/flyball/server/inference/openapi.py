@@ -182,7 +182,7 @@ def _predict(name: str, example: _Json) -> _Json:
                 "in": "query",
                 "required": False,
                 "description": f"Tell what each feature added to each prediction, of at most {MOST_EXPLAINED} rows",
-                "schema": {"enum": ["true", "false"]},
+                "schema": {"enum": ["true", "false", "1", "0"]},
             }
         ],
         "requestBody": {
@@ -348,6 +348,7 @@ def _answer_schema() -> _Json:
             "scores": {"type": "object"},
             "errors": {"type": "array", "items": {"type": "object"}},
             "warnings": {"type": "array", "items": {"type": "object"}},
+            "node": text,
             "explanation": {
                 "type": "object",
                 "required": ["base", "attributions", "scale", "method"],
