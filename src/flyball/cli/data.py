@@ -7,6 +7,7 @@ import click
 
 from flyball.cli.options import Place, emit, json_option, place_options
 from flyball.core.durations import format_instant
+from flyball.domain.data.wording import format_number
 
 if TYPE_CHECKING:
     from flyball.domain.data.diffs import TableDiff
@@ -218,7 +219,8 @@ def _tell_diff(found: "TableDiff") -> str:
     moved = [change for change in found.columns if change.moved >= 0.005]
     lines.append("distributions: " + ("the same" if not moved else "how large a share of the rows lies elsewhere"))
     for change in moved[:12]:
-        means = "" if None in change.mean else f", mean {change.mean[0]:.4g} → {change.mean[1]:.4g}"
+        before, after = change.mean
+        means = "" if before is None or after is None else f", mean {format_number(before)} → {format_number(after)}"
         missing = f", missing {change.nulls[0]:.1%} → {change.nulls[1]:.1%}" if any(change.nulls) else ""
         lines.append(f"  {change.column} {change.moved:.1%}{means}{missing}")
     return "\n".join(lines)

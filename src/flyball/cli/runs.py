@@ -6,7 +6,7 @@ import signal
 import click
 
 from flyball.cli.options import Place, emit, json_option, place_options
-from flyball.core.durations import format_duration
+from flyball.core.durations import format_elapsed
 from flyball.core.errors import FlyballError
 from flyball.domain.pipelines.parameters import parse_pairs
 from flyball.domain.pipelines.results import RunResult, StepStatus
@@ -76,7 +76,7 @@ def _take_first_live(place: Place) -> None:
 
 
 def _describe(result: RunResult, *, why: bool) -> str:
-    took = format_duration(result.duration.__class__(milliseconds=result.duration.total_seconds() * 1000 // 1))
+    took = format_elapsed(result.duration)
     lines = [f"run {result.run_id} of {result.pipeline} {result.status.value} in {took}"]
     counted = [f"{count} {status.value}" for status in StepStatus if (count := result.count(status))]
     lines.append("steps: " + (", ".join(counted) or "none"))

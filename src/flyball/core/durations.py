@@ -51,6 +51,14 @@ def format_duration(duration: timedelta) -> str:
     return "0s"
 
 
+def format_elapsed(duration: timedelta) -> str:
+    """Write how long something took, for a person: ``120 ms``, ``2.4 s``, ``3 min 20 s``."""
+    seconds = duration.total_seconds()
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
 def parse_instant(text: str, *, what: str = "time") -> datetime:
     """Read an ISO 8601 instant; without a zone it is UTC.
 

@@ -11,7 +11,7 @@ from flyball.domain.data.profiles import ColumnProfile, Profile
 from flyball.domain.data.reports import Report
 from flyball.domain.data.rules import encode_rules
 from flyball.domain.data.schemas import Schema
-from flyball.domain.data.wording import plain_value
+from flyball.domain.data.wording import format_number, plain_value
 
 _EXAMPLES = 5
 
@@ -209,7 +209,7 @@ def name_cells(profile: ColumnProfile) -> list[str]:
         return [*profile.categories, "others"]
     if profile.kind == "instant":
         return ["given"]
-    edges = [f"{edge:.4g}" for edge in profile.edges]
+    edges = [format_number(edge) for edge in profile.edges]
     if not edges:
         return ["all"] * len(profile.cells)
     return [

@@ -8,7 +8,7 @@ import polars as pl
 from flyball.domain.data.diffs import TableDiff, name_cells
 from flyball.domain.data.profiles import ColumnProfile, Profile
 from flyball.domain.data.reports import Report
-from flyball.domain.data.wording import format_value
+from flyball.domain.data.wording import format_number, format_value
 
 # Okabe and Ito's blue and orange, which the colour-blind can tell apart (jfly.uni-koeln.de/color, 2008).
 _BEFORE, _AFTER = "#0072b2", "#e69f00"
@@ -65,7 +65,8 @@ def draw_diff(diff: TableDiff) -> str:
     )
     cards = []
     for change in diff.columns:
-        means = "" if None in change.mean else f", mean {change.mean[0]:.4g} → {change.mean[1]:.4g}"
+        before, after = change.mean
+        means = "" if before is None or after is None else f", mean {format_number(before)} → {format_number(after)}"
         cards.append(
             f"<div class='card'><h3>{escape(change.column)}</h3><p>{change.moved:.1%} of the rows lie elsewhere{means}"
             f"; missing {change.nulls[0]:.1%} → {change.nulls[1]:.1%}</p>{_bars(change.cells, change.shares)}</div>"
@@ -106,13 +107,16 @@ def draw_report(report: Report, changes: Sequence[str] = ()) -> str:
     )
 
 
+def _number_or_nothing(value: float | None) -> str:
+    return "" if value is None else format_number(value)
+
+
 def _card(name: str, profile: ColumnProfile, values: pl.Series) -> str:
     missing = profile.nulls / profile.n if profile.n else 0.0
     facts = [f"{values.dtype}, {values.n_unique():,} distinct values, {missing:.1%} missing"]
-    if profile.mean is not None and profile.std is not None:
-        facts.append(
-            f"{profile.min:.4g} to {profile.max:.4g}, mean {profile.mean:.4g}, standard deviation {profile.std:.4g}"
-        )
+    low, high, mean, std = map(_number_or_nothing, (profile.min, profile.max, profile.mean, profile.std))
+    if mean and std:
+        facts.append(f"{low} to {high}, mean {mean}, standard deviation {std}")
     shares: list[tuple[float, ...]] = [(cell / profile.n if profile.n else 0.0,) for cell in profile.cells]
     if profile.kind == "numeric":
         cells, shares = _even_cells(values, profile)
@@ -134,7 +138,7 @@ def _even_cells(values: pl.Series, profile: ColumnProfile | None) -> tuple[list[
         return [], []
     counted = numbers.hist(bin_count=24)
     rows, limits = counted["count"].to_list(), counted["breakpoint"].to_list()
-    names = [f"up to {limit:.4g}" for limit in limits] if profile is not None else [""] * len(rows)
+    names = [f"up to {format_number(limit)}" for limit in limits] if profile is not None else [""] * len(rows)
     return names, [(count / len(values),) for count in rows]
 
 

@@ -9,6 +9,11 @@ from flyball.core.durations import format_instant
 _LONGEST_VALUE = 60
 
 
+def format_number(value: float) -> str:
+    """Write a measured number to about four digits, large ones with their thousands: 0.4712, 2,085, 507,900."""
+    return f"{value:,.0f}" if math.isfinite(value) and abs(value) >= 1_000 else f"{value:.4g}"
+
+
 def format_value(value: Any) -> str:
     """Write a value as people do: 33 for 33.0, text in quotes, instants in ISO 8601, at most 60 signs."""
     if value is None:

@@ -223,7 +223,10 @@ def call(name: str, function: Callable[[pl.LazyFrame], pl.LazyFrame], rows: pl.L
             return result.collect()
     except Exception as error:
         raise FeatureFunctionError(
-            name, f"failed: {type(error).__name__}: {error}", hint="Correct the function and run it again."
+            name,
+            # Polars tells its whole plan below the first line.
+            f"failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}",
+            hint="Correct the function and run it again.",
         ) from error
     if isinstance(result, pl.DataFrame):
         return result
