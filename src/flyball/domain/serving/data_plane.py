@@ -66,7 +66,9 @@ class DataPlane:
     def has_direct(self, endpoint: str) -> bool:
         """Tell whether requests to an endpoint can go the short way now."""
         line = self.fleet.lines.get(endpoint)
-        return line is not None and line.live is not None and find_direct(line.live) is not None
+        return (
+            line is not None and line.served.is_plain and line.live is not None and find_direct(line.live) is not None
+        )
 
     def begin_direct(
         self, endpoint: str, version: DirectVersion, block: Block, started_s: float, *, is_pinned: bool = False
