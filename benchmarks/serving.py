@@ -42,7 +42,7 @@ _LIBRARIES = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_T
 def main(parts: Sequence[str]) -> None:
     figures: dict[str, Any] = {"benchmark": "serving", "unit": "requests per second"}
     with tempfile.TemporaryDirectory() as folder:
-        bench = _Bench(Path(os.environ.get("BENCH_FOLDER", folder)))
+        bench = Bench(Path(os.environ.get("BENCH_FOLDER", folder)))
         for part in parts:
             figures[part] = getattr(bench, part)()
     for rows in ("1", "100"):
@@ -55,12 +55,12 @@ def main(parts: Sequence[str]) -> None:
     print(json.dumps(figures))
 
 
-class _Bench:
+class Bench:
     """Runs the parts; makes the project and trains its models when the first part needs them."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._project, self._home = root / "project", root / "home"
+        self.project, self.home = root / "project", root / "home"
         self._cores = sorted(os.sched_getaffinity(0))
 
     def constant(self) -> dict[str, Any]:
@@ -70,11 +70,11 @@ class _Bench:
         return self._bare("model")
 
     def flyball(self) -> dict[str, Any]:
-        with self._gateway() as (process, port, ready_s):
-            idle_mb = _memory_mb(process.pid)
+        with self.gateway() as (process, port, ready_s):
+            idle_mb = memory_mb(process.pid)
             found = self._press_both(port, "plain")
             one = serving_load.press(self._root, port, "plain", 1, 2, connections=1, core=self._cores[-1])
-            megabytes = _memory_mb(process.pid)
+            megabytes = memory_mb(process.pid)
         return found | {
             "one_connection": one,
             "ready_s": round(ready_s, 2),
@@ -83,11 +83,11 @@ class _Bench:
         }
 
     def stored(self) -> dict[str, Any]:
-        with self._gateway() as (_, port, _):
+        with self.gateway() as (_, port, _):
             return {"rows_1": self._press(port, "stored", 1)}
 
     def half(self) -> dict[str, Any]:
-        with self._gateway() as (_, port, _):
+        with self.gateway() as (_, port, _):
             most = self._press(port, "plain", 1)["per_second"]
             os.sched_setaffinity(0, {self._cores[-1]})
             try:
@@ -100,7 +100,7 @@ class _Bench:
         """All cores for everybody: what a second process brings where the load takes its share of both cores."""
         found: dict[str, Any] = {}
         for count in (1, 2):
-            with self._gateway(processes=count, core=None) as (_, port, _):
+            with self.gateway(processes=count, core=None) as (_, port, _):
                 found[str(count)] = serving_load.press(self._root, port, "plain", 1, _SECONDS, connections=32)
         found["ratio"] = round(found["2"]["per_second"] / found["1"]["per_second"], 2)
         return found
@@ -123,16 +123,16 @@ class _Bench:
     def _bare(self, role: str) -> dict[str, Any]:
         self._prepare()
         port = find_port()
-        command = [sys.executable, str(_FOLDER / "serving_bare.py"), role, str(self._project), str(self._home)]
+        command = [sys.executable, str(_FOLDER / "serving_bare.py"), role, str(self.project), str(self.home)]
         with _running([*command, str(port)], self._cores[0]) as process:
             wait_for(f"http://127.0.0.1:{port}/", process, any_status=True, body=serving_load.make_body("plain", 1, 0))
             return self._press_both(port, "plain")
 
     @contextmanager
-    def _gateway(self, processes: int = 1, core: int | None = 0) -> Iterator[tuple[Any, int, float]]:
+    def gateway(self, processes: int = 1, core: int | None = 0) -> Iterator[tuple[Any, int, float]]:
         self._prepare()
         port = find_port()
-        command = [sys.executable, "-m", "flyball.server.gateway", str(self._project), str(self._home)]
+        command = [sys.executable, "-m", "flyball.server.gateway", str(self.project), str(self.home)]
         settings = {"FLYBALL_GRPC_PORT": "-1", "FLYBALL_GATEWAY_PROCESSES": str(processes)}
         begin = time.monotonic()
         pinned = None if core is None else self._cores[core]
@@ -149,16 +149,16 @@ class _Bench:
         return serving_load.press(self._root, port, address, rows, _SECONDS, **options)
 
     def _prepare(self) -> None:
-        if self._home.exists():
+        if self.home.exists():
             return
-        self._project.mkdir(parents=True)
-        (self._project / "project.py").write_text((_FOLDER / "serving_project.py").read_text())
-        _write_data(self._project / "data")
-        place = ["--project", str(self._project), "--home", str(self._home)]
+        self.project.mkdir(parents=True)
+        (self.project / "project.py").write_text((_FOLDER / "serving_project.py").read_text())
+        _write_data(self.project / "data")
+        place = ["--project", str(self.project), "--home", str(self.home)]
         for pipeline in ("plain_training", "stored_training"):
             command = [sys.executable, "-m", "flyball.cli.main", "run", pipeline, *place]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        _materialise(self._project, self._home)
+        _materialise(self.project, self.home)
 
 
 def _materialise(project: Path, home: Path) -> None:
@@ -238,7 +238,7 @@ def find_port() -> int:
             return port
 
 
-def _memory_mb(pid: int) -> float:
+def memory_mb(pid: int) -> float:
     """Return the resident memory of a process and its children."""
     found = 0.0
     for process in [pid, *map(int, _children(pid))]:

@@ -32,8 +32,8 @@ def visited(facts: pl.LazyFrame) -> pl.LazyFrame:
 
 
 @fb.step
-def train(data: fb.TrainingSet) -> Pipeline:
-    return make_pipeline(StandardScaler(), HistGradientBoostingClassifier(max_iter=100, random_state=0)).fit(
+def train(data: fb.TrainingSet, rounds: int = 100) -> Pipeline:
+    return make_pipeline(StandardScaler(), HistGradientBoostingClassifier(max_iter=rounds, random_state=0)).fit(
         data.X, data.y
     )
 

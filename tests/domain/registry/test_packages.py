@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from flyball.core.errors import NotFoundError
 from flyball.core.files import DiskFullError
 from flyball.core.hashing import digest_file
 from flyball.domain.data.schemas import Schema
+from flyball.domain.registry import forms
 from flyball.domain.registry.cards import CardFacts
 from flyball.domain.registry.gates import ModelGates, metric
 from flyball.domain.registry.packages import FeaturePlan, Package, PackageDamagedError, ViewUse, open_package
@@ -213,11 +215,20 @@ def test_what_onnx_cannot_do_is_contained_and_told(tmp_path: Path) -> None:
         for model, features, label in (fit("logistic"), fit("boosting"))
     )
     assert logistic.manifest.onnx.is_proven
-    assert logistic.manifest.onnx.reason.startswith("float64: every one of 1,000 reference rows agrees")
+    assert re.match(r"float64: every one of [\d,]+ training rows agrees", logistic.manifest.onnx.reason)
     assert type(logistic.load_predictor(Runtimes())).__name__ == "OnnxPredictor"
     if not boosting.manifest.onnx.is_proven:  # some releases of the converter cannot do it
         assert not (boosting.path / "onnx").exists()
         assert type(boosting.load_predictor(Runtimes())).__name__ == "SklearnPredictor"
+
+
+def test_the_form_that_is_much_slower_is_not_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("skl2onnx")
+    monkeypatch.setattr(forms, "_MUCH_FASTER", 0.0)
+    package = build_package(tmp_path, make_contents(*fit("logistic")), Runtimes())
+    assert (package.manifest.onnx.is_proven, package.manifest.onnx.is_served) == (True, False)
+    assert "much faster" in package.manifest.onnx.reason
+    assert type(package.load_predictor(Runtimes())).__name__ == "SklearnPredictor"
 
 
 class Liar:

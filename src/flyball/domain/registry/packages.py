@@ -48,14 +48,16 @@ class OnnxState(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the package holds the model as ONNX too, and if not, why.
 
     Attributes:
-        is_proven: Whether ONNX gives the same predictions on every row of the reference sample.
+        is_proven: Whether ONNX gives the same predictions on every row of a sample of the training rows.
         reason: One short line.
-        max_difference: The largest difference on the reference sample.
+        max_difference: The largest difference on the sample.
+        is_served: Whether it is what answers requests, where ONNX Runtime is installed.
     """
 
     is_proven: bool
     reason: str
     max_difference: float | None = None
+    is_served: bool = True
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,7 +182,8 @@ class Package:
 
     def load_predictor(self, runtimes: Runtimes) -> Predictor:
         """Return the model ready for requests: as ONNX where that is proven and installed, else natively."""
-        if self.manifest.onnx.is_proven and self.manifest.runtime != ONNX and runtimes.is_installed(ONNX):
+        onnx = self.manifest.onnx
+        if onnx.is_proven and onnx.is_served and self.manifest.runtime != ONNX and runtimes.is_installed(ONNX):
             return runtimes.get(ONNX).predictor(self.path / ONNX_FOLDER, self.signature)
         return runtimes.get(self.manifest.runtime).predictor(self.path / MODEL, self.signature)
 

@@ -5,15 +5,13 @@ import os
 import platform
 import re
 import shutil
-import warnings
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from flyball.core.encoding import to_json
-from flyball.core.errors import PluginError, UnknownNameError
 from flyball.core.files import DiskFullError, building_folder, sync_folder
 from flyball.core.hashing import digest_bytes
 from flyball.core.processes import is_running
@@ -22,21 +20,18 @@ from flyball.domain.data.rules import Rule, encode_rules
 from flyball.domain.registry import packages as files
 from flyball.domain.registry.cards import CardFacts, write_card, write_mlmodel
 from flyball.domain.registry.explaining import attribute_rows, open_explainer
-from flyball.domain.registry.packages import FeaturePlan, Manifest, OnnxState, Package, list_files, open_package
+from flyball.domain.registry.forms import prove_onnx
+from flyball.domain.registry.packages import FeaturePlan, Manifest, Package, list_files, open_package
 from flyball.domain.registry.projects import ProjectSource
 from flyball.domain.registry.reference import ReferenceProfile, prediction_frame, sample_rows
-from flyball.domain.registry.runtimes import ONNX, Converter, Predictor, Runtimes
+from flyball.domain.registry.runtimes import Predictor, Runtimes
 from flyball.domain.registry.signatures import Signature
 from flyball.domain.tracking.distributions import installed_distributions
 from flyball.version import __version__
 
 if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
+    pass
 
-# Two computations of one model in other number types agree to about this share of the value.
-_PARITY = 1e-5
-_REASON_LENGTH = 120
 # On fewer held-out rows the profile of predictions would be mostly chance.
 _FEWEST_HELD_OUT = 100
 _UNFINISHED = re.compile(r"\.+(\d+)-[0-9a-f]+")
@@ -125,7 +120,9 @@ def _fill(folder: Path, contents: Contents, runtimes: Runtimes) -> Manifest:
     runtimes.get(runtime).save(contents.model, folder / files.MODEL, signature, reference)
     # The model is read back, so that what is served is what was measured.
     predictor = runtimes.get(runtime).predictor(folder / files.MODEL, signature)
-    onnx = _prove_onnx(folder / files.ONNX_FOLDER, contents, reference, predictor, runtime, runtimes)
+    onnx = prove_onnx(
+        folder / files.ONNX_FOLDER, contents.model, signature, contents.training, predictor, runtime, runtimes
+    )
 
     with BytesIO() as buffer:
         reference.with_columns(pl.col(name).cast(pl.String) for name in signature.categories).write_ipc(buffer)
@@ -182,55 +179,3 @@ def _write_source(folder: Path, source: ProjectSource) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-
-
-def _prove_onnx(
-    folder: Path,
-    contents: Contents,
-    reference: "pl.DataFrame",
-    native: Predictor,
-    runtime: str,
-    runtimes: Runtimes,
-) -> OnnxState:
-    """Convert the model and compare every row of the reference; the folder stays only if all agree."""
-    if runtime == ONNX:
-        return OnnxState(is_proven=False, reason="the model is ONNX itself")
-    if runtime != "sklearn":
-        return OnnxState(is_proven=False, reason=f"models of the runtime {runtime} are not converted")
-    try:
-        onnx = runtimes.get(ONNX)
-    except (PluginError, UnknownNameError) as error:
-        return OnnxState(is_proven=False, reason=_one_line(error.message))
-    expected = native.predict(reference)
-    reasons: dict[str, str] = {}
-    converter = cast(Converter, onnx)
-    for precision in converter.precisions:
-        folder.mkdir(exist_ok=True)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                converter.convert(contents.model, folder, contents.signature, reference, precision)
-                found = onnx.predictor(folder, contents.signature).predict(reference)
-        except Exception as error:
-            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-                raise
-            reasons[f"{type(error).__name__}: {error}"] = precision
-            continue
-        if _agree(expected, found):
-            difference = float(abs(expected - found).max()) if len(expected) else 0.0
-            reason = f"{precision}: every one of {len(reference):,} reference rows agrees"
-            return OnnxState(is_proven=True, reason=reason, max_difference=difference)
-        reasons[f"predictions differ from the model's by up to {abs(expected - found).max():.2g}"] = precision
-    shutil.rmtree(folder, ignore_errors=True)
-    return OnnxState(is_proven=False, reason=_one_line(next(reversed(reasons))))
-
-
-def _agree(expected: "np.ndarray[Any, Any]", found: "np.ndarray[Any, Any]") -> bool:
-    import numpy as np
-
-    return bool(expected.shape == found.shape and np.allclose(found, expected, rtol=_PARITY, atol=_PARITY * 0.1))
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _REASON_LENGTH else line[: _REASON_LENGTH - 1] + "…"
