@@ -13,7 +13,7 @@ from tests.stories.system import System, wait_for
 from tests.stories.tiny import REQUEST, write_tiny
 
 pytestmark = pytest.mark.slow
-ROWS = 700_000
+ROWS = 550_000
 SENT_AT = datetime.now(UTC) - timedelta(hours=1)
 
 
@@ -58,6 +58,12 @@ def test_a_killed_scoring_goes_on_and_says_what_live_says(project: Path) -> None
     rejects = pl.read_parquet(out.with_name("scores.rejects"))
     assert (rejects["parcel_id"] % 100 == 0).all()
     assert rejects.height == ROWS // 100
+    trace = system.ask("trace", rows["prediction_id"][7])
+    assert (trace["prediction"]["variant"], trace["version"]["number"]) == ("table", 1)
+    assert trace["prediction"]["prediction"] == rows["prediction"][7]
+    assert trace["prediction"]["request"]["parcel_id"] == rows["parcel_id"][7]
+    refused = system.ask("trace", rejects["prediction_id"][0])
+    assert refused["prediction"]["reasons"] == ["weight_kg must be between 0 and 50, but 60 was given"]
     write_queue(project, ROWS + 50)
     again = system.ask("score", "parcel", "--table", "queue", "--out", str(out))
     assert (again["rows"], again["taken_up"]) == (50, False)

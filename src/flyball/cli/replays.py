@@ -1,6 +1,5 @@
 """The command replay: the time machine."""
 
-import sys
 from pathlib import Path
 
 import click
@@ -30,7 +29,7 @@ def replay(
     threshold: float | None,
     report: Path | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Replay the past: the project's whole life under policies, or logged requests through a candidate.
 
     Without --candidate the same loop as live goes through the project's tables, and policies of retraining are
@@ -51,8 +50,7 @@ def replay(
     if candidate is not None:
         if policies or start or end:
             raise click.UsageError("--policy, --from and --to live through the past; they do not go with --candidate")
-        _replay_traffic(place, endpoint, candidate, last or "30d", threshold, report, as_json)
-        return
+        return _replay_traffic(place, endpoint, candidate, last or "30d", threshold, report, as_json)
     if last or threshold is not None:
         raise click.UsageError("--last and --threshold go with --candidate")
     from flyball.cli.pictures import draw_comparison
@@ -75,6 +73,7 @@ def replay(
 
         write_report(report, result)
     emit(result, as_json=as_json, text=draw_comparison)
+    return 0
 
 
 def _replay_traffic(
@@ -85,7 +84,7 @@ def _replay_traffic(
     threshold: float | None,
     report: Path | None,
     as_json: bool,
-) -> None:
+) -> int:
     from flyball.cli.traffic_pictures import draw_traffic
     from flyball.core.durations import parse_duration
     from flyball.workspace.traffic_replays import TrafficPlan, replay_traffic
@@ -103,5 +102,4 @@ def _replay_traffic(
 
         write_traffic_report(report, result)
     emit(result, as_json=as_json, text=draw_traffic)
-    if result.comparison is None:
-        sys.exit(1)
+    return 0 if result.comparison is not None else 1

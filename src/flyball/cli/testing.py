@@ -1,7 +1,5 @@
 """The command test: a version as a service, before it goes live."""
 
-import sys
-
 import click
 
 from flyball.cli.options import Place, emit, json_option, place_options
@@ -13,7 +11,7 @@ from flyball.cli.options import Place, emit, json_option, place_options
 @click.option("--p99", help="How long a request may take, such as 20ms [default: what the endpoint's gates ask for].")
 @json_option
 @place_options
-def test(place: Place, endpoint: str, version: str | None, p99: str | None, as_json: bool) -> None:
+def test(place: Place, endpoint: str, version: str | None, p99: str | None, as_json: bool) -> int:
     """Put requests to ENDPOINT's version as callers will, and worse ones. Ends with status 1 if a test fails.
 
     Requests are made of the newest rows of the table that the model was trained on: as they are, malformed, with
@@ -35,5 +33,4 @@ def test(place: Place, endpoint: str, version: str | None, p99: str | None, as_j
         as_json=as_json,
         text=lambda found: "\n".join([f"{found.version} at {found.endpoint}", *tell_results(found.results)]),
     )
-    if not report.passed:
-        sys.exit(1)
+    return 0 if report.passed else 1

@@ -14,6 +14,7 @@ from flyball.domain.registry.versions import Approval, ModelVersion
 from flyball.domain.serving.rollouts import Rollout
 from flyball.domain.tracking.runs import RunDetail
 from flyball.workspace.home import Home
+from flyball.workspace.scored_rows import find_scored
 
 
 class TracedPrediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,8 +95,9 @@ def trace_prediction(home: Home, prediction_id: str) -> Trace:
     Raises:
         PredictionNotFoundError: There is no such prediction.
     """
-    record = home.predictions.get(prediction_id)
-    labels = home.predictions.list_label_versions(prediction_id)
+    scored = find_scored(home, prediction_id)
+    record = scored or home.predictions.get(prediction_id)
+    labels = home.predictions.list_label_versions(prediction_id) if scored is None else []
     rollout = home.rollouts.find(record.rollout) if record.rollout else None
     version = home.registry.get(record.version) if record.version else None
     run = home.tracking.describe_run(version.run_id) if version is not None and version.run_id else None
