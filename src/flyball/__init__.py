@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flyball.domain.loop.triggers import new_data as new_data
     from flyball.domain.loop.triggers import schedule as schedule
     from flyball.domain.monitoring.attributions import attribution_drift as attribution_drift
+    from flyball.domain.monitoring.consistency import consistency as consistency
     from flyball.domain.monitoring.monitors import drift as drift
     from flyball.domain.monitoring.monitors import performance as performance
     from flyball.domain.monitoring.monitors import prediction_drift as prediction_drift
@@ -70,6 +71,7 @@ _HOMES = {
     "candidate": "domain.registry.candidates",
     "column": "domain.data.expectations",
     "constant": "domain.serving.graphs",
+    "consistency": "domain.monitoring.consistency",
     "degraded": "domain.loop.triggers",
     "drift": "domain.monitoring.monitors",
     "drifted": "domain.loop.triggers",

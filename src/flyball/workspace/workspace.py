@@ -57,6 +57,7 @@ from flyball.workspace.deployed import PackageReader
 from flyball.workspace.home import Home
 from flyball.workspace.masks import Masks
 from flyball.workspace.project import Project
+from flyball.workspace.rederiving import FeatureRederiver
 from flyball.workspace.trainers import SubprocessTrainer
 from flyball.workspace.upkeep import Upkeep
 
@@ -252,6 +253,7 @@ class Workspace(Home):
             expirer=Expirer(self.db, self.journal, self.home / "predictions", self.clock),
             publish=self._publish(),
             keep_up=self._keep_up(),
+            rederived=FeatureRederiver(self.predictions, self.features, self.packages.views).of,
         )
 
     def _keep_up(self) -> Callable[[], None]:

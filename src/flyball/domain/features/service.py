@@ -139,6 +139,10 @@ class FeatureService:
         """Return a view's features; see `join` for what is raised."""
         return self._joinable(view).columns
 
+    def key_types(self, view: FeatureView) -> pl.Schema:
+        """Return the types of a view's keys; see `join` for what is raised."""
+        return self._joinable(view).key_types
+
     def join(
         self,
         view: FeatureView,

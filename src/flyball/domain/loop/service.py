@@ -15,6 +15,7 @@ from flyball.domain.loop.retraining import Retrainer
 from flyball.domain.loop.review import PromotionReview
 from flyball.domain.loop.training import Trainer
 from flyball.domain.monitoring.attributions import AttributionSource
+from flyball.domain.monitoring.consistency import ConsistencySource
 from flyball.domain.monitoring.distributions import Baseline
 from flyball.domain.monitoring.service import MonitoringService
 from flyball.domain.predictions.expiry import Expirer
@@ -58,6 +59,7 @@ class LoopService:
         deployed: Reads packages.
         trainer: Runs retrainings; stopped with the loop.
         keep_up: Brings online what no model has asked for.
+        rederived: Derives an endpoint's served features again from the tables.
         adopt: Packages versions that clients registered, and has their gates judged.
         expirer: Forgets predictions that are older than their endpoint keeps them.
         publish: Brings up to date what others read of the log.
@@ -85,6 +87,7 @@ class LoopService:
         expirer: Expirer,
         publish: Callable[[], None],
         keep_up: Callable[[], None] = lambda: None,
+        rederived: Callable[[str], ConsistencySource] | None = None,
     ) -> None:
         self.trainer = trainer
         self.deployer = deployer
@@ -104,6 +107,7 @@ class LoopService:
         self._expirer = expirer
         self._publish = publish
         self._keep_up = keep_up
+        self._rederived = rederived
 
     def tick(self) -> None:
         """Do whatever the present asks for.
@@ -173,6 +177,7 @@ class LoopService:
                 self._deployed.baseline(champion.ref),
                 labelled=_Labelled(self._predictions, name),
                 attributed=self._attributed(name),
+                rederived=self._rederived(name) if self._rederived else None,
             )
 
 

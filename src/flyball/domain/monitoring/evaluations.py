@@ -6,12 +6,14 @@ from datetime import datetime
 import msgspec
 
 from flyball.core.durations import format_duration
+from flyball.domain.monitoring.consistency import Rederived
 from flyball.domain.monitoring.distributions import ColumnChange
 from flyball.domain.monitoring.findings import Finding
 from flyball.domain.monitoring.latencies import find_quantile_us
 from flyball.domain.monitoring.metrics import METRICS
 from flyball.domain.monitoring.monitors import (
     AttributionDrift,
+    Consistency,
     Drift,
     Monitor,
     Performance,
@@ -92,6 +94,27 @@ def _judge_drift(name: str, change: ColumnChange, threshold: float | None, rate:
 def evaluate_no_attributions(monitor: AttributionDrift, moment: Moment) -> Finding:
     """Say that a version's predictions cannot be explained, so that nothing is known."""
     return _undecided(monitor, moment, 0, f"predictions of {moment.version} cannot be explained")
+
+
+def evaluate_consistency(monitor: Consistency, found: Rederived | None, moment: Moment) -> Finding:
+    """Compare the share of served features that the tables do not say with its limit."""
+    if found is None:
+        return _undecided(monitor, moment, 0, f"{moment.version} uses no stored features")
+    if found.rows < monitor.min_rows:
+        text = f"{found.rows} predictions with stored features, {monitor.min_rows} are needed to judge"
+        return _undecided(monitor, moment, found.rows, text)
+    parts = [
+        _Part(
+            name=name,
+            value=count / found.rows,
+            limit=monitor.at_most,
+            message=f"{count} of {found.rows} served values of {name} are not what the tables say: {found.example}",
+        )
+        for name, count in found.mismatches.items()
+    ]
+    text = f"the stored features of {found.rows} predictions are what the tables say"
+    parts = parts or [_Part(name="features", value=0.0, limit=monitor.at_most, message=text)]
+    return _decide(monitor, moment, found.rows, parts)
 
 
 def evaluate_performance(monitor: Performance, estimate: Estimate, moment: Moment) -> Finding:

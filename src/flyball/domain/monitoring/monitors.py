@@ -34,6 +34,7 @@ _FAMILIES: dict[str, Family] = {
     "attribution_drift": "drift",
     "prediction_drift": "drift",
     "prediction_mean": "drift",
+    "consistency": "quality",
     "performance": "performance",
     "quality": "quality",
     "service": "service",
@@ -108,6 +109,14 @@ class Performance(_Windowed, frozen=True, kw_only=True, tag="performance"):
     min_labels: int
 
 
+class Consistency(_Windowed, frozen=True, kw_only=True, tag="consistency"):
+    """Features were served that the offline tables do not say. See `consistency.consistency`."""
+
+    rows: int
+    at_most: float
+    min_rows: int
+
+
 class PredictionMean(_Declared, frozen=True, kw_only=True, tag="prediction_mean"):
     """The newest predictions lie off the training mean. See `prediction_mean`."""
 
@@ -133,7 +142,7 @@ class Service(_Windowed, frozen=True, kw_only=True, tag="service"):
     min_requests: int
 
 
-Monitor = Drift | AttributionDrift | PredictionDrift | Performance | PredictionMean | Quality | Service
+Monitor = Drift | AttributionDrift | PredictionDrift | Performance | PredictionMean | Quality | Consistency | Service
 
 
 def drift(

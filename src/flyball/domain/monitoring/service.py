@@ -15,6 +15,7 @@ from flyball.domain.journal.service import Journal
 from flyball.domain.monitoring import store
 from flyball.domain.monitoring.alerts import Alert, Change, advance_alert
 from flyball.domain.monitoring.attributions import AttributionSource, compare_attributions
+from flyball.domain.monitoring.consistency import ConsistencySource
 from flyball.domain.monitoring.courier import ALERT_RAISED, ALERT_RESOLVED
 from flyball.domain.monitoring.distributions import (
     Baseline,
@@ -25,6 +26,7 @@ from flyball.domain.monitoring.distributions import (
 )
 from flyball.domain.monitoring.evaluations import (
     Moment,
+    evaluate_consistency,
     evaluate_drift,
     evaluate_no_attributions,
     evaluate_performance,
@@ -38,6 +40,7 @@ from flyball.domain.monitoring.label_sources import LabelSource
 from flyball.domain.monitoring.monitors import (
     MOST_RECENT,
     AttributionDrift,
+    Consistency,
     Drift,
     Monitor,
     Performance,
@@ -154,6 +157,7 @@ class MonitoringService:
         at: datetime | None = None,
         labelled: LabelSource | None = None,
         attributed: AttributionSource | None = None,
+        rederived: ConsistencySource | None = None,
     ) -> list[Finding]:
         """Evaluate the monitors that are due; keep what they find, and raise or resolve their alerts.
 
@@ -167,6 +171,7 @@ class MonitoringService:
             at: The present; the clock's by default.
             labelled: Gives labelled predictions; without it performance monitors wait.
             attributed: Gives attributions of predictions; without it monitors of attributions wait.
+            rederived: Derives served features again; without it monitors of consistency wait.
 
         Returns:
             What was found now, in the order of ``monitors``; nothing for those not due.
@@ -183,6 +188,7 @@ class MonitoringService:
                 for monitor in monitors
                 if (labelled is not None or not isinstance(monitor, Performance))
                 and (attributed is not None or not isinstance(monitor, AttributionDrift))
+                and (rederived is not None or not isinstance(monitor, Consistency))
                 and _is_due(tx, endpoint, baseline.version, monitor, marks.get(monitor.name), at)
             ]
             if not due:
@@ -190,9 +196,9 @@ class MonitoringService:
             seen = store.last_recent(tx)
             windows = _Windows(tx, endpoint)
             counted = [_evaluate(windows, monitor, baseline, at) for monitor in due]
-        # Labels and attributions are read outside the transaction: they come from other rooms, which open their own.
+        # What other rooms know is read outside the transaction, because they open their own.
         findings = [
-            found or _evaluate_outside(monitor, baseline, at, labelled, attributed)
+            found or _evaluate_outside(monitor, baseline, at, labelled, attributed, rederived)
             for monitor, found in zip(due, counted, strict=True)
         ]
         self._keep(endpoint, due, findings, store.Mark(to_us(at), seen))
@@ -335,8 +341,8 @@ def _is_due(
 
 
 def _evaluate(windows: _Windows, monitor: Monitor, baseline: Baseline, at: datetime) -> Finding | None:
-    """Evaluate what counts can tell; None for labels and attributions."""
-    if isinstance(monitor, Performance | AttributionDrift):
+    """Evaluate what counts can tell; None for labels, attributions and tables."""
+    if isinstance(monitor, Performance | AttributionDrift | Consistency):
         return None
     if isinstance(monitor, PredictionMean):
         newest = store.list_recent(windows.tx, windows.endpoint, baseline.version, monitor.last)
@@ -365,10 +371,15 @@ def _evaluate_outside(
     at: datetime,
     labelled: LabelSource | None,
     attributed: AttributionSource | None,
+    rederived: ConsistencySource | None,
 ) -> Finding:
-    assert isinstance(monitor, Performance | AttributionDrift)  # the others are evaluated already
+    assert isinstance(monitor, Performance | AttributionDrift | Consistency)  # the others are evaluated already
     since = at - monitor.window
     moment = Moment(version=baseline.version, at=at, since=since)
+    if isinstance(monitor, Consistency):
+        assert rederived is not None  # else it is not due
+        again = rederived(version=baseline.version, since=since, until=at, rows=monitor.rows)
+        return evaluate_consistency(monitor, again, moment)
     if isinstance(monitor, AttributionDrift):
         assert attributed is not None  # else it is not due
         found = attributed(version=baseline.version, since=since, until=at)
