@@ -72,22 +72,23 @@ class NotMaterialisedError(ConflictError):
 
 
 class Looked(NamedTuple):
-    """What became of looking up one entity.
+    """What became of looking up entities, in their order.
 
     Attributes:
-        outcome: Whether there are values that count.
-        event_time_us: When the values held; 0 where there is no row.
+        outcomes: Whether each has values that count.
+        event_times_us: When they held; 0 where there is no row.
         values: In the order of the view's columns; None unless they count.
         may_have_null: Whether one of the values may be null.
     """
 
-    outcome: Outcome
-    event_time_us: int
-    values: Values | None
+    outcomes: list[Outcome]
+    event_times_us: list[int]
+    values: list[Values | None]
     may_have_null: bool = False
 
 
-_UNKNOWN, _UNAVAILABLE = Looked("unknown", 0, None), Looked("unavailable", 0, None)
+def _nothing(outcome: Outcome, count: int) -> Looked:
+    return Looked([outcome] * count, [0] * count, [None] * count)
 
 
 class OnlineReader:
@@ -113,8 +114,8 @@ class OnlineReader:
         ttl: timedelta | None,
         keys: Sequence[Sequence[Any]],
         at: datetime | Sequence[datetime],
-    ) -> list[Looked]:
-        """Return what the online store says about entities, in their order.
+    ) -> Looked:
+        """Return what the online store says about entities.
 
         Args:
             view: The view's name.
@@ -130,12 +131,12 @@ class OnlineReader:
         layout = self._layouts.get(name) or self._find_layout(name)
         if layout is None:
             self._counts[view, "unknown"] += len(keys)
-            return [_UNKNOWN] * len(keys)
+            return _nothing("unknown", len(keys))
         return self._look_up(view, name, layout, ttl, keys, at)[0]
 
     def look_up_with_layout(
         self, view: str, version: str, ttl: timedelta | None, keys: Sequence[Sequence[Any]], at: datetime
-    ) -> tuple[list[Looked], Layout]:
+    ) -> tuple[Looked, Layout]:
         """Look up as `look_up` does; return also what the values' columns are.
 
         Raises:
@@ -153,7 +154,7 @@ class OnlineReader:
         ttl: timedelta | None,
         keys: Sequence[Sequence[Any]],
         at: datetime | Sequence[datetime],
-    ) -> tuple[list[Looked], Layout]:
+    ) -> tuple[Looked, Layout]:
         asked = [layout.encode_key(key) for key in keys]
         try:
             rows = self._online.read(name, [key for key in asked if key is not None])
@@ -161,7 +162,7 @@ class OnlineReader:
             self._counts[view, "unavailable"] += len(keys)
             if not self._is_fallback_null:
                 raise
-            return [_UNAVAILABLE] * len(keys), layout
+            return _nothing("unavailable", len(keys)), layout
         if len(rows) < len(asked):
             found = iter(rows)
             rows = [None if key is None else next(found) for key in asked]
@@ -170,10 +171,9 @@ class OnlineReader:
         looked = _look(layout, rows, at_us, ttl_us)
         if looked is None:  # the columns have changed since they were read
             layout = self._find_layout(name) or layout
-            looked = _look(layout, rows, at_us, ttl_us) or [_UNKNOWN] * len(keys)
-        outcomes: list[Outcome] = [one.outcome for one in looked]
-        for outcome in set(outcomes):
-            self._counts[view, outcome] += outcomes.count(outcome)
+            looked = _look(layout, rows, at_us, ttl_us) or _nothing("unknown", len(keys))
+        for outcome in set(looked.outcomes):
+            self._counts[view, outcome] += looked.outcomes.count(outcome)
         return looked, layout
 
     def read(
@@ -202,7 +202,7 @@ class OnlineReader:
             else OnlineFeatures(
                 view=view, version=version, event_time=from_us(time_us), values=dict(zip(names, values, strict=True))
             )
-            for _, time_us, values, _ in looked
+            for time_us, values in zip(looked.event_times_us, looked.values, strict=True)
         ]
 
     def complete(
@@ -233,12 +233,12 @@ class OnlineReader:
             columns = self.columns(name, version)
             nothing = (None,) * len(columns.fields)
             rows: list[Values] = []
-            for request_number, (outcome, time_us, values, _) in enumerate(looked):
+            for request_number, values in enumerate(looked.values):
                 if values is not None:
-                    event_times[request_number][name] = from_us(time_us)
+                    event_times[request_number][name] = from_us(looked.event_times_us[request_number])
                     rows.append(values)
                 else:
-                    counted = unavailable if outcome == "unavailable" else missing
+                    counted = unavailable if looked.outcomes[request_number] == "unavailable" else missing
                     counted[name] = counted.get(name, 0) + 1
                     rows.append(nothing)
             series.extend(
@@ -298,21 +298,31 @@ def view_key(view: str, version: str) -> str:
     return f"{view}@{version}"
 
 
-def _look(
-    layout: Layout, rows: Sequence[OnlineRow | None], at_us: Sequence[int], ttl_us: int | None
-) -> list[Looked] | None:
-    """Return what rows say at their instants; None when one has columns that the layout does not know."""
-    looked = []
+def _look(layout: Layout, rows: Sequence[OnlineRow | None], at_us: Sequence[int], ttl_us: int | None) -> Looked | None:
+    """Return what rows say at their instants; None when one has columns that the layout does not know.
+
+    It runs for every entity of every request, so it makes no object for each.
+    """
+    outcomes: list[Outcome] = []
+    times_us: list[int] = []
+    found: list[Values | None] = []
+    may_have_null = False
     for row, now_us in zip(rows, at_us, strict=True):
-        if row is None or row.known_us > now_us:
-            looked.append(_UNKNOWN)
+        if row is None or row[2] > now_us:
+            outcomes.append("unknown")
+            times_us.append(0)
+            found.append(None)
             continue
-        time_us = row.event_time_us
+        _, time_us, _, payload = row
+        times_us.append(time_us)
         if time_us > now_us or (ttl_us is not None and now_us - time_us > ttl_us):
-            looked.append(Looked("outdated", time_us, None))
+            outcomes.append("outdated")
+            found.append(None)
             continue
-        values = layout.read(row.payload)
+        values = layout.read(payload)
         if values is None:
             return None
-        looked.append(Looked("found", time_us, values, _NULL in row.payload))
-    return looked
+        may_have_null = may_have_null or _NULL in payload
+        outcomes.append("found")
+        found.append(values)
+    return Looked(outcomes, times_us, found, may_have_null)

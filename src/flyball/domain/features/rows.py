@@ -53,6 +53,8 @@ class Layout:
         """
         if payload.startswith(self._tag):
             values = _decode(payload[_TAG_BYTES:])
+            if not self._dates:
+                return values
         else:
             named = self._read_named(payload)
             if named is None:

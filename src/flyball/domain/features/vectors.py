@@ -177,7 +177,7 @@ def read_vectors(
 
 def _look_up(
     reader: OnlineReader, view: ViewRef, entities: Mapping[str, Sequence[Any]], at: datetime
-) -> tuple[list[Looked], Layout]:
+) -> tuple[Looked, Layout]:
     keys = list(zip(*[entities[key] for key in view.keys], strict=True))
     return reader.look_up_with_layout(view.name, view.version, view.ttl, keys, at)
 
@@ -185,13 +185,13 @@ def _look_up(
 class _Columns:
     """What was found in one view, by column."""
 
-    def __init__(self, looked: Sequence[Looked], width: int) -> None:
+    def __init__(self, looked: Looked, width: int) -> None:
         nothing = (None,) * width
-        rows = [nothing if one.values is None else one.values for one in looked]
-        self.columns = list(zip(*rows, strict=True)) or [()] * width
-        self.times_us = [one.event_time_us for one in looked]
-        self._statuses: list[Status] = [_STATUS[one.outcome] for one in looked]
-        self._may_have_null = any(one.may_have_null for one in looked)
+        rows = looked.values if None not in looked.values else [row or nothing for row in looked.values]
+        self.columns: Sequence[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * width
+        self.times_us = looked.event_times_us
+        self._statuses: list[Status] = [_STATUS[outcome] for outcome in looked.outcomes]
+        self._may_have_null = looked.may_have_null
 
     def told(self, places: Sequence[int]) -> list[Sequence[Status]]:
         """Return the statuses of columns: those of the view's rows, but for nulls in rows that are there."""

@@ -23,6 +23,7 @@ T = TypeVar("T")
 _FIRST_MAP_BYTES = 256 << 20  # address space, not disk: the file grows with what is written
 _LARGEST_PLAIN_KEY = 400  # LMDB takes 511 bytes; longer keys are stored by their digest
 _TIMES = struct.Struct(">qq")
+_row = tuple.__new__
 _LENGTH = struct.Struct(">I")
 _PREFIX_BYTES = 12
 _PART = 10_000  # rows of one read of a scan
@@ -91,7 +92,15 @@ class LmdbOnlineStore:
             return list(map(transaction.get, places))
 
         found = self._environment.read(read)
-        return [None if value is None else _decode(key, value) for key, value in zip(keys, found, strict=True)]
+        # Without a call for each of them: a request for a hundred entities spends half its time here.
+        return [
+            None
+            if value is None
+            else _row(OnlineRow, (key, *_unpack_times(value), value[_TIMES_BYTES:]))
+            if len(key) <= _LARGEST_PLAIN_KEY
+            else _decode(key, value)
+            for key, value in zip(keys, found, strict=True)
+        ]
 
     def delete(self, view: str, keys: Sequence[bytes]) -> int:
         """See `OnlineStore.delete`."""
