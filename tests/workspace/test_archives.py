@@ -44,8 +44,12 @@ def fill(home: Home, rows: int, seed: int = 1) -> None:
             insert_rows(tx, shape, [make_row(shape, number, dice) for number in range(rows)])
             if not shape.has_key:
                 insert_rows(tx, shape, [make_row(shape, 0, random.Random(9))] * 3)
-    for number in range(20):
+    for number in range(19):
         home.blobs.put_bytes(dice.randbytes(number * 1_000))
+    # Long enough to be kept in pieces that several contents share.
+    long = dice.randbytes(3_000_000)
+    home.blobs.put_bytes(long)
+    home.blobs.put_bytes(long[:1_500_000] + b"!" + long[1_500_000:])
     for name in ("packages/ab/model.pkl", "predictions/credit/2026-01-01/x.parquet", "predictions/credit/open/y.jsonl"):
         path = home.home / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,10 +87,11 @@ def test_a_home_comes_back_equal_and_is_exported_identically(make: Callable[[str
     export_home(again, tmp_path / "second")
     assert list_files(tmp_path / "first") == list_files(tmp_path / "second")
     assert read_all(home) == read_all(again)
-    for folder in ("blobs", "packages", "predictions"):
+    assert list(home.blobs.list_digests()) == list(again.blobs.list_digests())
+    for folder in ("packages", "predictions"):
         assert list_files(home.home / folder) == list_files(again.home / folder)
     assert check_archive(tmp_path / "first") == manifest
-    assert manifest.files["blobs"].files == 20 and manifest.files["predictions"].files == 2
+    assert manifest.files["blobs"].files == 21 and manifest.files["predictions"].files == 2
 
 
 def test_tables_are_plain_parquet(make: Callable[[str], Home], tmp_path: Path) -> None:
