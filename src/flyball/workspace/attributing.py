@@ -51,7 +51,8 @@ class AttributionReader:
             pl.col("version") == version,
             pl.col("status") == PredictionStatus.OK.value,
             ~pl.col("variant").is_in(_ASIDE),
-            pl.col("node").is_null(),
+            # What several models answered together cannot be explained by one of them.
+            ~pl.col("node").str.contains("ensemble[", literal=True).fill_null(False),
         )
         features = sample_rows(served.select("id", "features").sort("id").collect(), SAMPLE_ROWS)["features"]
         names = package.signature.features.names

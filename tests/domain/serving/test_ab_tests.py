@@ -164,7 +164,17 @@ def test_few_labels_wait_until_the_time_is_over() -> None:
     assert judge_ab_test(test, unclear, unclear, 13 * DAY).decision is Decision.WAIT
     assert judge_ab_test(test, unclear, unclear, 14 * DAY).decision is Decision.UNDECIDED
     alike = arm([0] * 200)
-    assert "all labels of a variant give the same" in judge_ab_test(test, alike, unclear, DAY).message
+    assert "all labels give the same" in judge_ab_test(test, alike, alike, DAY).message
+
+
+def test_labels_that_are_all_alike_in_one_variant_decide_too() -> None:
+    test = declare(metric="label", better="higher")
+    all_good, all_bad, mixed = arm([1] * 150), arm([0] * 150), arm([1, 0, 0] * 50)
+    assert judge_ab_test(test, mixed, all_good, DAY).decision is Decision.BETTER
+    assert judge_ab_test(test, all_good, all_bad, DAY).decision is Decision.WORSE
+    hardly = arm([1] * 149 + [0])
+    assert judge_ab_test(test, hardly, all_good, DAY).decision is Decision.NO_GAIN
+    assert judge_ab_test(declare(metric="label", better="higher", min_effect=0.001), hardly, all_good, DAY).p_value == 1
 
 
 def test_rows_of_one_unit_count_as_the_little_they_tell() -> None:

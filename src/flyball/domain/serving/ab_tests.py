@@ -25,6 +25,7 @@ from flyball.domain.serving.trials import (
     check_metric,
     check_share,
     check_times,
+    compare_means,
 )
 
 
@@ -120,14 +121,14 @@ def judge_ab_test(test: ABTest, live: Arm, new: Arm, elapsed: timedelta) -> ABRe
     """
     is_over = elapsed >= test.at_most
     few = min(live.rows, new.rows)
-    variance = (live.variance or 0.0) + (new.variance or 0.0)
-    if few < test.min_labels or live.mean is None or new.mean is None or not live.variance or not new.variance:
+    compared = compare_means(live, new, test.better)
+    if few < test.min_labels or compared is None:
         decision = Decision.UNDECIDED if is_over else Decision.WAIT
         text = f"{few} labels of each variant so far, {test.min_labels} are needed to judge {test.metric}"
         if few >= test.min_labels:
-            text = f"all labels of a variant give the same {test.metric}, so nothing can be told yet"
+            text = f"all labels give the same {test.metric}, or are about one unit, so nothing can be told yet"
         return ABResult(decision=decision, live=live, new=new, message=text)
-    effect = new.mean - live.mean if test.better == "higher" else live.mean - new.mean
+    effect, variance = compared
     margin = always_valid_margin(variance, test.min_effect, test.alpha)
     low, high = effect - margin, effect + margin
     if high < 0:

@@ -25,6 +25,7 @@ from flyball.domain.serving.trials import (
     check_metric,
     check_share,
     check_times,
+    compare_means,
 )
 
 
@@ -115,20 +116,20 @@ def judge_bandit(stage: Stage, policy: Bandit, live: Arm, new: Arm, elapsed: tim
     """
     is_over = elapsed >= policy.at_most
     few = min(live.rows, new.rows)
-    if few < policy.min_labels or live.mean is None or new.mean is None:
+    compared = compare_means(live, new, policy.better)
+    if few < policy.min_labels or compared is None:
         return BanditResult(
             decision=Decision.UNDECIDED if is_over else Decision.WAIT,
             live=live,
             new=new,
-            share=limit_share(stage, policy, None),
+            share=limit_share(stage, policy, None if few < policy.min_labels else 0.5),
             message=f"{few} labels of each variant so far, {policy.min_labels} are needed to move traffic",
         )
-    effect = new.mean - live.mean if policy.better == "higher" else live.mean - new.mean
-    error = sqrt((live.variance or 0.0) + (new.variance or 0.0))
-    probability = NormalDist().cdf(effect / error) if error else 0.5 + 0.5 * ((effect > 0) - (effect < 0))
-    if probability >= policy.sure and error:
+    effect, variance = compared
+    probability = NormalDist().cdf(effect / sqrt(variance))
+    if probability >= policy.sure:
         decision = Decision.BETTER
-    elif probability <= 1 - policy.sure and error:
+    elif probability <= 1 - policy.sure:
         decision = Decision.WORSE
     else:
         decision = Decision.UNDECIDED if is_over else Decision.WAIT

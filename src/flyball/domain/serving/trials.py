@@ -126,6 +126,23 @@ def summarise(values: "Floats", units: "Ints", weights: "Floats | None" = None) 
     return Arm(rows=rows, units=count, mean=mean, variance=variance)
 
 
+def compare_means(live: Arm, new: Arm, better: Better) -> tuple[float, float] | None:
+    """Return by how much the new variant is better, and the variance of that; None where too little is known.
+
+    Rows that are all alike have no variance of their own, but the next one may be different: each variant is given at
+    least the variance that one unit in as many as there are would make, were it as unlike as all units are.
+    """
+    if live.mean is None or new.mean is None or live.variance is None or new.variance is None:
+        return None
+    difference = new.mean - live.mean
+    within = (live.variance * live.units + new.variance * new.units) / 2
+    spread = within + difference**2 / 4
+    if spread <= 0:
+        return None
+    variance = sum(max(arm.variance or 0.0, spread / arm.units**2) for arm in (live, new))
+    return (difference if better == "higher" else -difference), variance
+
+
 def check_metric(what: str, metric: str, better: str | None) -> Better:
     """Return which way a trial's metric is good.
 

@@ -40,10 +40,12 @@ async def call_v1():
     url = f"http://127.0.0.1:{http_port}"
     client = InferenceRESTClient(RESTConfig(protocol="v1", retries=1))
     answer = await client.infer(url, {"instances": ROWS.tolist()}, model_name="credit")
+    told = await client.explain(url, "credit", {"instances": ROWS.tolist()})
     found = {
         "live": await client.is_server_live(url),
         "model_ready": await client.is_model_ready(url, "credit"),
         "predictions": answer["predictions"],
+        "explained": [found["base"] + sum(found["attributions"].values()) for found in told["explanations"]],
     }
     await client.close()
     return found

@@ -56,7 +56,7 @@ def test_kserves_client_over_both_versions(gateway: Gateway) -> None:
     v2, v1, grpc = found["v2"], found["v1"], found["grpc"]
     assert (v2["live"], v2["ready"], v2["model_ready"]) == (True, True, True)
     assert (v2["json"], v2["binary"], bool(v2["id"])) == (BOTH, BOTH, True)
-    assert v1 == {"live": True, "model_ready": True, "predictions": BOTH}
+    assert v1 == {"live": True, "model_ready": True, "predictions": BOTH, "explained": BOTH}
     assert grpc == {"live": True, "ready": True, "model_ready": True, "predictions": BOTH}
 
 
