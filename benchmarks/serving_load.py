@@ -59,7 +59,8 @@ def press(
         raise SystemExit(f"the server at {address(model)} did not answer all requests:\n{text}")
     latency = {name: _milliseconds(text, name) for name in ("50%", "99%")}
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])  # type: ignore[index]
-    return {"per_second": round(rate), "p50_ms": latency["50%"], "p99_ms": latency["99%"]}
+    requests = int(re.search(r"(\d+) requests in", text)[1])  # type: ignore[index]
+    return {"requests": requests, "per_second": round(rate), "p50_ms": latency["50%"], "p99_ms": latency["99%"]}
 
 
 def _milliseconds(text: str, name: str) -> float:

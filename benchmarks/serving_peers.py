@@ -29,8 +29,9 @@ _SCRIPT = Path(__file__).parent / "peers" / "serving_peer.py"
 
 
 @contextmanager
-def serving(name: str, folder: Path, port: int, core: int) -> Iterator[float]:
-    """Run a peer on one core for as long as the block lasts, and yield how long it took until it was ready."""
+def serving(name: str, folder: Path, port: int, core: int) -> Iterator[tuple[int, float]]:
+    """Run a peer on one core for as long as the block lasts, and yield its process and how long it took
+    until it was ready."""
     python = _BENCH / name / "bin" / "python"
     if not python.exists():
         raise SystemExit(f"{name} is not installed: {python}; packages: {PACKAGES[name]}")
@@ -46,7 +47,7 @@ def serving(name: str, folder: Path, port: int, core: int) -> Iterator[float]:
             if process.poll() is not None or time.monotonic() - begin > 90:
                 raise SystemExit(f"{name} did not start; see {folder / 'log.txt'}")
             time.sleep(0.05)
-        yield time.monotonic() - begin
+        yield process.pid, time.monotonic() - begin
     finally:
         # Peers start processes of their own, all in the session that was made here.
         os.killpg(process.pid, 15)
