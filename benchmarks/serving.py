@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import serving_load, serving_peers
+from benchmarks.peers import serving_load, serving_peers
 
 _PARTS = ("constant", "model", "flyball", "stored", "half", "two")
 _PEERS = ("mlserver", "mlflow", "bentoml")

@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import serving, serving_load
+from benchmarks import serving
+from benchmarks.peers import serving_load
 
 _SWAP_EVERY_S = 10.0
 _SAMPLE_EVERY_S = 5.0

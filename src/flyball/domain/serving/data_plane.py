@@ -70,6 +70,11 @@ class DataPlane:
             line is not None and line.served.is_plain and line.live is not None and find_direct(line.live) is not None
         )
 
+    def is_plain(self, endpoint: str) -> bool:
+        """Tell whether a model alone answers at an endpoint, so that `predict_together` gains something."""
+        line = self.fleet.lines.get(endpoint)
+        return line is not None and line.served.is_plain and line.live is not None
+
     def begin_direct(
         self, endpoint: str, version: DirectVersion, block: Block, started_s: float, *, is_pinned: bool = False
     ) -> DirectAsk | None:
@@ -145,6 +150,31 @@ class DataPlane:
             TooManyExplainedError: More rows shall be explained than is done at once.
             LogUnavailableError: The log cannot be written; nothing is answered.
         """
+        answers = self._predict(endpoint, requests, at, defer, pinned, mark, explain=explain)
+        assert answers is not None  # only a tentative call gives none
+        return answers
+
+    def predict_together(
+        self, endpoint: str, requests: Sequence[Any], *, defer: Defer | None = None
+    ) -> list[Answer] | None:
+        """Answer the rows of several callers as `predict` does; None, and nothing logged, where a model failed.
+
+        A model that fails may do so for all rows at once: each caller must be answered alone then.
+        """
+        return self._predict(endpoint, requests, None, defer, None, None, is_tentative=True)
+
+    def _predict(
+        self,
+        endpoint: str,
+        requests: Sequence[Any],
+        at: datetime | Sequence[datetime] | None,
+        defer: Defer | None,
+        pinned: LoadedVersion | None,
+        mark: Mark | None,
+        *,
+        explain: bool = False,
+        is_tentative: bool = False,
+    ) -> list[Answer] | None:
         started_s = monotonic_s()
         if explain:
             check_explainable(len(requests))
@@ -152,18 +182,10 @@ class DataPlane:
         if pinned is not None:
             line = pin(line, pinned)
         live = _require_live(line)
-        times = _times(at, len(requests), self._clock)
-        unprepared: dict[int, Scored] = {}
-        if line.served.prepare is not None:
-            requests, unprepared = prepare_rows(line.served.prepare, requests)
-        rows = [
-            Row(request=request, at=time, variant=self._route(line, live, request))
-            for request, time in zip(requests, times, strict=True)
-        ]
-        for place, scored in unprepared.items():
-            rows[place].variant, rows[place].scored = Variant.LIVE, scored
-        right = [row for place, row in enumerate(rows) if place not in unprepared] if unprepared else rows
+        rows, right = self._make_rows(line, live, requests, _times(at, len(requests), self._clock))
         records = self._score_all(line, right, started_s)
+        if is_tentative and (records or any(row.scored.status is PredictionStatus.ERROR for row in rows)):
+            return None
         if explain:
             _explain(line, rows)
         if mark is not None:
@@ -182,6 +204,21 @@ class DataPlane:
             if shadowed:
                 (defer or _now)(lambda: self._run_shadow(line, shadowed))
         return [make_answer(line, row) for row in rows]
+
+    def _make_rows(
+        self, line: Line, live: LoadedVersion, requests: Sequence[Any], times: Sequence[datetime]
+    ) -> tuple[list[Row], list[Row]]:
+        """Return all rows, and those of them that could be prepared."""
+        unprepared: dict[int, Scored] = {}
+        if line.served.prepare is not None:
+            requests, unprepared = prepare_rows(line.served.prepare, requests)
+        rows = [
+            Row(request=request, at=time, variant=self._route(line, live, request))
+            for request, time in zip(requests, times, strict=True)
+        ]
+        for place, scored in unprepared.items():
+            rows[place].variant, rows[place].scored = Variant.LIVE, scored
+        return rows, [row for place, row in enumerate(rows) if place not in unprepared] if unprepared else rows
 
     def predict_one(self, endpoint: str, request: Any, at: datetime | None = None, *, explain: bool = False) -> Answer:
         """Answer one row, and explain the answer if that is asked for.

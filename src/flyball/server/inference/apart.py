@@ -41,6 +41,10 @@ class Apart:
         """Tell whether an address holds up others."""
         return path in self._slow
 
+    def is_quick(self, path: str) -> bool:
+        """Tell whether an address is known not to hold up others."""
+        return path in self._took_s and path not in self._slow
+
     def note(self, path: str, took_s: float) -> None:
         """Learn how long an address takes."""
         before = self._took_s.get(path)
@@ -66,7 +70,7 @@ class Apart:
             TimedOutError: It took too long.
         """
         is_long = size_bytes > _LONG_BODY_BYTES
-        if not is_long and path in self._took_s and path not in self._slow:
+        if not is_long and self.is_quick(path):
             begun_s = monotonic_s()
             try:
                 return work()

@@ -178,6 +178,13 @@ class Asker:
         answers = self.plane.predict(
             endpoint, requests, defer=exchange.defer, pinned=version, mark=exchange.mark, explain=explain
         )
+        return self.conclude(endpoint, answers, exchange, explain=explain)
+
+    def conclude(
+        self, endpoint: str, answers: Sequence[Answer], exchange: Exchange, *, explain: bool = False
+    ) -> Answered:
+        """Return the answer to all rows of a request; see `ask` for what is raised."""
+        exchange.rows = len(answers)
         exchange.prediction_id = answers[0].prediction_id
         exchange.version = answers[0].model_version
         exchange.note(lambda: self._metrics.count_rows(answers))

@@ -69,6 +69,20 @@ class NamedFields:
         ]
         return _encode({"endpoint": endpoint, "predictions": answers} if is_batch else answers[0])
 
+    def read(self, endpoint: str, body: bytes) -> tuple[Sequence[Any], Any] | None:
+        """See `ShortWay`."""
+        try:
+            return _read_rows(body)
+        except FlyballError:
+            return None
+
+    def reply(self, endpoint: str, answers: Sequence[Answer], is_batch: Any, exchange: Exchange) -> Reply:
+        """See `ShortWay`."""
+        exchange.rows = len(answers)
+        exchange.version, exchange.prediction_id = answers[0].model_version, answers[0].prediction_id
+        exchange.note(lambda: self._metrics.count_rows(answers))
+        return _reply_batch(endpoint, answers) if is_batch else _reply_one(answers[0])
+
     def answer(self, endpoint: str, body: bytes, exchange: Exchange, *, explain: bool = False) -> Reply:
         """Answer a request; raises `FlyballError` for what is refused."""
         request, is_batch = _read_rows(body)
@@ -79,10 +93,7 @@ class NamedFields:
             answers = self._plane.predict(endpoint, request, defer=exchange.defer, mark=exchange.mark, explain=explain)
         except RecursionError as error:
             raise BodyUnreadableError("it is nested too deeply") from error
-        exchange.rows = len(answers)
-        exchange.version, exchange.prediction_id = answers[0].model_version, answers[0].prediction_id
-        exchange.note(lambda: self._metrics.count_rows(answers))
-        return _reply_batch(endpoint, answers) if is_batch else _reply_one(answers[0])
+        return self.reply(endpoint, answers, is_batch, exchange)
 
 
 def _read_rows(body: bytes) -> tuple[Sequence[Any], bool]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from flyball.core.clock import monotonic_s
+from flyball.domain.serving.answers import Answer
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk
 from flyball.server.inference.apart import Apart
@@ -21,6 +22,7 @@ from flyball.server.problems import TooBusyError
 
 MOST_TOGETHER = 64
 """So many requests are answered together at most, so that none waits for many others."""
+_MOST_SHARED = 32
 # As nginx logs it: nobody was there to be answered.
 _WORTH_NOTING_S = 0.01
 _CLIENT_LEFT = "499"
@@ -37,6 +39,14 @@ class TwoPhases(Protocol):
 
     def finish(self, endpoint: str, answer: DirectAnswer, state: Any, exchange: Exchange) -> bytes:
         """Return the body of the answer."""
+        ...
+
+    def read(self, endpoint: str, body: bytes) -> tuple[Sequence[Any], Any] | None:
+        """Return a request's rows for the long way, and what its answer needs; None where it must be asked alone."""
+        ...
+
+    def reply(self, endpoint: str, answers: Sequence[Answer], state: Any, exchange: Exchange) -> Reply:
+        """Return the answer to such a request."""
         ...
 
 
@@ -127,9 +137,12 @@ class ShortWay:
     def find(self, url: bytes) -> Route | None:
         """Return the route of an address; None where it is none of the short way's."""
         found = self._routes.get(url) or self._learn(url)
-        if found is None or self._apart.is_slow(found.path) or not self._plane.has_direct(found.endpoint):
+        if found is None or self._apart.is_slow(found.path):
             return None
-        return found
+        if self._plane.has_direct(found.endpoint):
+            return found
+        # Others are collected, too, where they are known to be quick: rows of several share a table then.
+        return found if self._apart.is_quick(found.path) and self._plane.is_plain(found.endpoint) else None
 
     def _learn(self, url: bytes) -> Route | None:
         if b"?" in url or b"%" in url:
@@ -168,6 +181,7 @@ class ShortWay:
     def answer(self, requests: Sequence[Waiting]) -> None:
         """Answer requests; those of one version share one call of it, and all share one write to the log."""
         begun: list[Waiting] = []
+        long: dict[str, list[Waiting]] = {}
         asks: list[DirectAsk] = []
         for request in requests:
             exchange = request.exchange
@@ -175,15 +189,19 @@ class ShortWay:
             exchange.mark("read")
             found = _begin(request)
             if found is None:
-                self._finish_long(request)
+                long.setdefault(request.route.endpoint, []).append(request)
                 continue
             exchange.endpoint = request.route.endpoint
             exchange.mark("decode")
             request.ask, request.state = found
             begun.append(request)
             asks.append(request.ask)
-        if not begun:
-            return
+        if begun:
+            self._answer_direct(begun, asks)
+        for endpoint, waiting in long.items():
+            self._answer_long_together(endpoint, waiting)
+
+    def _answer_direct(self, begun: Sequence[Waiting], asks: Sequence[DirectAsk]) -> None:
         # The shadows of all are computed after the last of them is answered.
         later: list[Callable[[], None]] = []
         begun_s = monotonic_s()
@@ -203,6 +221,39 @@ class ShortWay:
         for work in later:
             work()
 
+    def _answer_long_together(self, endpoint: str, requests: Sequence[Waiting]) -> None:
+        """Answer requests of one endpoint by one call of `DataPlane.predict_together`; each alone where that fails."""
+        read = [(request, _read(request)) for request in requests] if len(requests) > 1 else []
+        together = [(request, found) for request, found in read if found is not None and len(found[0]) <= _MOST_SHARED]
+        done: set[int] = set()
+        if len(together) > 1:
+            rows = [row for _, found in together for row in found[0]]
+            later: list[Callable[[], None]] = []
+            begun_s = monotonic_s()
+            answers = self._try_together(endpoint, rows, later)
+            took_s = (monotonic_s() - begun_s) / (1 + len(rows) // MOST_TOGETHER)
+            if answers is not None:
+                start = 0
+                for request, (own, state) in together:
+                    exchange = request.exchange
+                    exchange.endpoint = endpoint
+                    mine = answers[start : start + len(own)]
+                    start += len(own)
+                    self._apart.note(request.route.path, took_s)
+                    self._finish(request, request.route.protocol.reply(endpoint, mine, state, exchange))
+                    done.add(id(request))
+                for work in later:
+                    work()
+        for request in requests:
+            if id(request) not in done:
+                self._finish_long(request)
+
+    def _try_together(self, endpoint: str, rows: Sequence[Any], later: list[Callable[[], None]]) -> list[Answer] | None:
+        try:
+            return self._plane.predict_together(endpoint, rows, defer=later.append)
+        except Exception:  # noqa: BLE001 - each is told on its own what is wrong
+            return None
+
     def _finish_long(self, request: Waiting) -> None:
         exchange = request.exchange
         exchange.headers = dict(request.headers)
@@ -221,6 +272,14 @@ class ShortWay:
         request.respond(reply)
         exchange.mark("encode")
         self._telemetry.finish(exchange, "POST", request.route.path, str(reply.status))
+
+
+def _read(request: Waiting) -> tuple[Sequence[Any], Any] | None:
+    try:
+        found = request.route.protocol.read(request.route.endpoint, request.body)
+    except Exception:  # noqa: BLE001 - it is told alone what is wrong
+        return None
+    return found if found is not None and len(found[0]) > 0 else None
 
 
 def _begin(request: Waiting) -> tuple[DirectAsk, Any] | None:

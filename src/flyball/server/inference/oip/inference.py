@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from flyball.core.errors import InvalidInputError, UnknownNameError
+from flyball.domain.serving.answers import Answer
 from flyball.domain.serving.direct import find_direct
 from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk
 from flyball.domain.serving.fleet import NothingLiveError
@@ -88,6 +89,16 @@ class OpenInference:
         if direct is None or block is None:
             return None
         return self._asker.plane.begin_direct(model, direct, block, started_s)
+
+    def read_rows(self, model: str, tensors: Sequence[Tensor]) -> list[Any]:
+        """Return the rows of a request that names no version; raises `TensorError`."""
+        return list(read_columns(self.interface(self._asker.versions.load(model)), tensors).rows())
+
+    def conclude(self, model: str, identifier: str, answers: Sequence[Answer], exchange: Exchange) -> InferAnswer:
+        """Return what rows of `read_rows` were answered; see `Asker.ask` for what is raised."""
+        answered = self._asker.conclude(model, answers, exchange)
+        interface = self.interface(self._asker.versions.load(model))
+        return _write(model, identifier, list(interface.answered), interface, answered)
 
     def finish(self, model: str, identifier: str, answer: DirectAnswer, exchange: Exchange) -> InferAnswer:
         """Return what a request of `begin` was answered."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from flyball.core.errors import FlyballError, InvalidInputError
+from flyball.domain.serving.answers import Answer
 from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
@@ -77,6 +78,25 @@ class OpenInferenceRest:
             return None
         ask = self._calls.begin(endpoint, tensor, exchange.started_s)
         return None if ask is None else (ask, content.id)
+
+    def read(self, endpoint: str, body: bytes) -> tuple[Sequence[Any], Any] | None:
+        """See `ShortWay`."""
+        try:
+            content = _decode(body)
+            if content.outputs is not None or content.parameters:
+                return None
+            inputs, _ = _read_inputs(content.inputs, memoryview(b""))
+            return self._calls.read_rows(endpoint, inputs), content.id
+        except (FlyballError, msgspec.DecodeError, ValueError, RecursionError):
+            return None
+
+    def reply(self, endpoint: str, answers: Sequence[Answer], state: Any, exchange: Exchange) -> Reply:
+        """See `ShortWay`."""
+        try:
+            found = self._calls.conclude(endpoint, state or "", answers, exchange)
+        except FlyballError as error:
+            return self.refuse(error)
+        return _write(found, [False] * len(found.outputs))
 
     def finish(self, endpoint: str, answer: DirectAnswer, state: Any, exchange: Exchange) -> bytes:
         """See `ShortWay`."""

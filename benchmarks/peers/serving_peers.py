@@ -24,8 +24,8 @@ ADDRESSES = {
     "bentoml": "bentoml /predict",
 }
 _HEALTH = {"mlserver": "/v2/health/ready", "mlflow": "/ping", "bentoml": "/readyz"}
-_BENCH = Path(__file__).parent.parent / ".bench"
-_SCRIPT = Path(__file__).parent / "peers" / "serving_peer.py"
+_BENCH = Path(__file__).parents[2] / ".bench"
+_SCRIPT = Path(__file__).with_name("serving_peer.py")
 
 
 @contextmanager

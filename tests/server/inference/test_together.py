@@ -1,0 +1,109 @@
+"""Requests of the long way that wait at the same time are answered by one call of the model."""
+
+import json
+from functools import partial
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from flyball.domain.serving.on_demand import VersionsOnDemand
+from flyball.server.inference.app import InferenceApp
+from flyball.server.inference.messages import Reply
+from flyball.server.inference.short_way import ShortWay, Waiting
+from tests.domain.serving.conftest import REQUEST, House
+
+ROW = REQUEST | {"applied_at": None}
+FIELDS = ("customer_id", "income", "term", "applied_at")
+
+
+class Counted:
+    """Half of the income's millionth; remembers how many rows came together, and breaks at an income of 13."""
+
+    def __init__(self) -> None:
+        self.heights: list[int] = []
+
+    def __call__(self, frame: pl.DataFrame) -> Any:
+        self.heights.append(frame.height)
+        if (frame["income"] == 13).any():
+            raise ValueError("thirteen")
+        return np.asarray(frame["income"]) / 2e6
+
+
+@pytest.fixture
+def model(house: House) -> Counted:
+    made = Counted()
+    house.add(1, made)
+    house.go_live("m/1")
+    house.fleet.refresh()
+    house.fleet.stop_checking()
+    return made
+
+
+@pytest.fixture
+def way(house: House, model: Counted) -> ShortWay:
+    app = InferenceApp(house.plane, house.predictions.log, VersionsOnDemand(house.fleet, house, house))
+    for path in ("/predict/credit", "/v2/models/credit/infer"):
+        app.short_way._apart.note(path, 0.001)
+    return app.short_way
+
+
+def send(way: ShortWay, *bodies: tuple[str, bytes]) -> list[Reply]:
+    replies: dict[int, Reply] = {}
+    requests = []
+    for number, (path, body) in enumerate(bodies):
+        route = way.find(path.encode())
+        assert route is not None
+        requests.append(Waiting(route, [], body, way.begin(), partial(replies.__setitem__, number)))
+    way.answer(requests)
+    return [replies[number] for number in range(len(bodies))]
+
+
+def own(income: Any, *more: Any) -> tuple[str, bytes]:
+    rows = [ROW | {"income": value} for value in (income, *more)]
+    return "/predict/credit", json.dumps({"rows": rows} if more else rows[0]).encode()
+
+
+def open_inference(income: float) -> tuple[str, bytes]:
+    tensor = {"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [1, income, 12]}
+    return "/v2/models/credit/infer", json.dumps({"inputs": [tensor], "id": f"{income:g}"}).encode()
+
+
+def test_they_share_one_call_and_each_gets_its_own_answer(house: House, way: ShortWay, model: Counted) -> None:
+    replies = send(way, own(1e5), own(2e5, 3e5), open_inference(4e5))
+
+    assert model.heights == [4]
+    contents = [json.loads(reply.body) for reply in replies]
+    assert contents[0]["prediction"] == 0.05
+    assert [found["prediction"] for found in contents[1]["predictions"]] == [0.1, 0.15]
+    assert contents[2]["outputs"][0]["data"] == [0.2]
+    assert contents[2]["id"] == "400000"
+    logged = house.sealed()
+    assert logged.height == 4
+    assert contents[0]["prediction_id"] in logged["id"].to_list()
+
+
+def test_one_that_is_refused_spoils_no_other(house: House, way: ShortWay, model: Counted) -> None:
+    replies = send(way, own(1e5), own("much"), ("/predict/credit", b"{"), own(-5), open_inference(-5), own(2e5))
+
+    assert [reply.status for reply in replies] == [200, 422, 400, 422, 400, 200]
+    assert model.heights == [2]
+    assert house.sealed()["status"].to_list().count("ok") == 2
+
+
+def test_one_that_breaks_the_model_is_answered_alone_and_nothing_is_logged_twice(
+    house: House, way: ShortWay, model: Counted
+) -> None:
+    replies = send(way, own(1e5), own(13), own(2e5))
+
+    assert [reply.status for reply in replies] == [200, 502, 200]
+    assert model.heights == [3, 1, 1, 1]
+    assert sorted(house.sealed()["status"]) == ["error", "ok", "ok"]
+
+
+def test_an_address_that_is_not_known_to_be_quick_is_not_collected(house: House, model: Counted) -> None:
+    app = InferenceApp(house.plane, house.predictions.log, VersionsOnDemand(house.fleet, house, house))
+    assert app.short_way.find(b"/predict/credit") is None
+    app.short_way._apart.note("/predict/credit", 0.5)
+    assert app.short_way.find(b"/predict/credit") is None
