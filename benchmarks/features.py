@@ -14,7 +14,9 @@ from typing import Any
 
 # Name → (module, function): called with an empty folder, it returns its figures.
 CASES: dict[str, tuple[str, str]] = {
-    "joins": ("joins", "joins"),
+    "joins": ("joins", "small"),
+    "joins_large": ("joins", "large"),
+    "joins_hundred": ("joins", "hundred"),
     "read": ("online", "read"),
     "write": ("online", "write"),
     "materialise": ("online", "materialise"),
