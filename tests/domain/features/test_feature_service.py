@@ -385,3 +385,27 @@ def test_online_rows_are_plain_messagepack(home: Home) -> None:
     assert rows[0] is not None
     assert isinstance(rows[0], OnlineRow)
     assert rows[0].payload[5:] == b"\x91\xcc\x8c"
+
+
+def test_the_version_of_a_view_over_a_view_changes_with_the_other(home: Home) -> None:
+    payments = Table("payments.parquet", entity=customer, time="paid_at", name="payments")
+
+    def change(rows: pl.LazyFrame) -> pl.LazyFrame:
+        return rows.with_columns(change=pl.col("value").diff().over("customer_id"))
+
+    def derived(ttl: str) -> FeatureView:
+        @features(payments, ttl=ttl)
+        def value(rows: pl.LazyFrame) -> pl.LazyFrame:
+            return rows.select("customer_id", "paid_at", value="days")
+
+        return features(value)(change)
+
+    versions = [home.service.view_version(derived(ttl)) for ttl in ("5d", "5d", "6d")]
+    assert versions[0] == versions[1] != versions[2]
+
+
+def test_lists_of_features_may_stand_among_the_features_of_a_training_set() -> None:
+    payments = Table("payments.parquet", entity=customer, time="paid_at", name="payments")
+    one, two, three = (features(payments, name=name)(lambda rows: rows) for name in ("one", "two", "three"))
+    plan = plan_training_set(payments, label=payments["days"], features=[one, [two, three]])
+    assert plan.views == (one, two, three)

@@ -11,7 +11,7 @@ from flyball.core.errors import FlyballError
 from flyball.domain.data.tables import Entity, Table
 from flyball.domain.features.histories import FeatureFunctionError, LooksAheadError, ViewHistory, compute_history
 from flyball.domain.features.point_in_time import USABLE
-from flyball.domain.features.views import FeatureView
+from flyball.domain.features.views import FeatureView, features
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _ROWS = pl.LazyFrame(
@@ -182,3 +182,28 @@ def test_a_function_that_changes_whom_rows_are_about_is_refused() -> None:
     view = _view(lambda rows: rows.with_columns(pl.col("customer") + 100))
     with pytest.raises(FeatureFunctionError, match="changed the rows' identity: it returned"):
         compute_history(view, _ROWS)
+
+
+def test_a_view_over_a_view_computes_from_its_rows_as_they_were_known() -> None:
+    total = _view(_total, known="recorded")
+
+    @features(total)
+    def change(rows: pl.LazyFrame) -> pl.LazyFrame:
+        before = pl.col("total").shift(1, fill_value=0.0).over("customer")
+        return rows.select("customer", "at", change=pl.col("total") - before)
+
+    history = compute_history(change, _ROWS)
+    own = _last_of_equals(history).filter(pl.col("customer") == 1).select("at", USABLE, "change").rows()
+    assert own == [
+        (_day(1), _day(1), 10.0),
+        (_day(3), _day(4), 30.0),
+        (_day(8), _day(8), 40.0),
+    ]
+    assert change.parent is total
+    assert change.table is total.table
+
+
+def test_a_view_over_a_view_that_looks_ahead_is_refused() -> None:
+    ahead = features(_view(_total))(lambda rows: rows.with_columns(next=pl.col("total").shift(-1).over("customer")))
+    with pytest.raises(LooksAheadError):
+        compute_history(ahead, _ROWS)

@@ -37,11 +37,12 @@ def plan_training_set(
     spine: Table,
     *,
     label: ColumnRef,
-    features: Sequence[FeatureView | RequestFeatures] = (),
+    features: Sequence[FeatureView | RequestFeatures | Sequence[FeatureView | RequestFeatures]] = (),
     drop: Sequence[str] = (),
     since: str | None = None,
 ) -> TrainingSetPlan:
     """Check what was asked for; see `training_set`."""
+    features = [one for given in features for one in (given if isinstance(given, list | tuple) else [given])]
     if not isinstance(spine, Table):
         raise InvalidInputError(
             f"training_set was given {spine!r} as its spine, which is no table",

@@ -101,7 +101,9 @@ class FeatureService:
             if isinstance(view, AggregatedView):
                 code: object = view.declared
             else:
-                code = code_digest(view.function, self._root)
+                code = code_digest(view.written, self._root)
+            if view.parent is not None:
+                code = [code, self.view_version(view.parent)]
             self._versions[view] = shorten(digest_value([declared, code]))
         return self._versions[view]
 

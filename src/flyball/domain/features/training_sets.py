@@ -253,7 +253,7 @@ def training_set(
     spine: Table,
     *,
     label: ColumnRef,
-    features: Sequence[FeatureView | RequestFeatures] = (),
+    features: Sequence[FeatureView | RequestFeatures | Sequence[FeatureView | RequestFeatures]] = (),
     drop: Sequence[str] = (),
     since: str | None = None,
 ) -> Any:
@@ -265,7 +265,8 @@ def training_set(
     Args:
         spine: The table whose rows are learned from; live requests carry its columns.
         label: The column to predict, such as ``outcomes["defaulted"]``; of the spine or another table.
-        features: What ``@fb.features`` and ``@fb.request_features`` declared.
+        features: What ``@fb.features``, ``fb.aggregate`` and ``@fb.request_features`` declared, and lists of these:
+            ``[behaviour, risk_features]``, where several models share ``risk_features = [spending, region]``.
         drop: Columns of the spine that are neither features nor fields of a request.
         since: Only the last part of the history, such as ``"365d"``, counted back from the spine's newest row.
 

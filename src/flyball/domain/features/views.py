@@ -27,6 +27,8 @@ class FeatureView:
         function: Takes the table's rows and returns rows with the entity's keys, a time and the features.
         ttl: For how long a row counts after its time; None for ever.
         late: What happens where a row becomes known after newer ones; see `features`.
+        written: The function as its author wrote it.
+        parent: The view whose rows ``written`` takes; None where it takes those of the table.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class FeatureView:
         ttl: timedelta | None,
         *,
         late: Literal["exact", "wait"] = "exact",
+        parent: "FeatureView | None" = None,
     ) -> None:
         _require_name("feature view", name)
         if table.entity is None or table.time is None:
@@ -48,7 +51,9 @@ class FeatureView:
             )
         self.name = name
         self.table = table
-        self.function = function
+        self.written = function
+        self.parent = parent
+        self.function = function if parent is None else _composed(parent, function)
         self.ttl = ttl
         self.late = late
         update_wrapper(self, function)
@@ -67,7 +72,7 @@ class FeatureView:
 
     def __call__(self, *args: Any, **kwargs: Any) -> "pl.LazyFrame":
         """Call the function as it was written."""
-        return self.function(*args, **kwargs)
+        return self.written(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<feature view {self.name} of {self.table.label}>"
@@ -98,7 +103,7 @@ class RequestFeatures:
 
 
 def features(
-    table: Table,
+    table: Table | FeatureView,
     *,
     ttl: str | timedelta | None = None,
     name: str | None = None,
@@ -111,7 +116,8 @@ def features(
     time.
 
     Args:
-        table: Has an entity and a time.
+        table: Has an entity and a time. Or another view: then the function takes that view's rows, oldest first, and
+            its features may be computed from the other's.
         ttl: For how long a row counts after its time, such as ``"180d"``; by default for ever.
         name: By default the function's.
         late: What happens where a table's ``known`` says that a row became known after newer rows of its entity.
@@ -121,14 +127,16 @@ def features(
     Raises:
         InvalidInputError: The table has no entity or no time, ``ttl`` is not a duration, or ``late`` is neither.
     """
-    _require_table("features", table)
+    parent = table if isinstance(table, FeatureView) else None
+    source = table.table if isinstance(table, FeatureView) else table
+    _require_table("features", source)
     if late not in ("exact", "wait"):
         raise InvalidInputError(f"late={late!r} of @fb.features is unknown", hint='Write late="exact" or late="wait".')
 
     def declare(function: "FeatureFunction") -> FeatureView:
         view_name = name or function.__name__
         period = None if ttl is None else parse_duration(ttl, what=f"ttl of feature view {view_name!r}")
-        return FeatureView(view_name, table, function, period, late=late)
+        return FeatureView(view_name, source, function, period, late=late, parent=parent)
 
     return declare
 
@@ -152,6 +160,13 @@ def request_features(table: Table, *, name: str | None = None) -> Callable[["Fea
         return RequestFeatures(name or function.__name__, table, function)
 
     return declare
+
+
+def _composed(parent: FeatureView, function: "FeatureFunction") -> "FeatureFunction":
+    def composed(rows: "pl.LazyFrame") -> "pl.LazyFrame":
+        return function(parent.function(rows).sort(parent.time, maintain_order=True))
+
+    return composed
 
 
 def _require_table(decorator: str, table: object) -> None:
