@@ -204,6 +204,8 @@ def test_a_view_over_a_view_computes_from_its_rows_as_they_were_known() -> None:
 
 
 def test_a_view_over_a_view_that_looks_ahead_is_refused() -> None:
-    ahead = features(_view(_total))(lambda rows: rows.with_columns(next=pl.col("total").shift(-1).over("customer")))
+    ahead = features(_view(_total), name="ahead")(
+        lambda rows: rows.with_columns(next=pl.col("total").shift(-1).over("customer"))
+    )
     with pytest.raises(LooksAheadError):
         compute_history(ahead, _ROWS)
