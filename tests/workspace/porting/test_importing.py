@@ -208,6 +208,21 @@ def test_what_cannot_come_is_named(store: Store, home: Home) -> None:
     assert "not all of it" in draw_report(report)
 
 
+def test_what_is_damaged_is_named_and_the_rest_comes(store: Store, home: Home) -> None:
+    store.add_run(RUN)
+    store.add("params", "nul\0", "a\0b", RUN)
+    store.sql.executescript(
+        "CREATE TABLE trace_info (request_id, experiment_id, timestamp_ms, execution_time_ms, status);"
+        "CREATE TABLE spans (trace_id, content, start_time_unix_nano);"
+        "INSERT INTO trace_info VALUES ('tr-1', 0, 5, 6, 'NO_SUCH_STATE');"
+        "INSERT INTO spans VALUES ('tr-1', '{\"name\": 7', 1), ('tr-1', '[]', 2);"
+    )
+    report = store.bring(home)
+    assert report.differences == ["2 spans of the trace tr-1 cannot be read"]
+    assert home.client_runs.get(RUN).params[0][1:] == ("nul\ufffd", "a\ufffdb")
+    assert home.traces.get("tr-1").duration_us == 6_000
+
+
 def test_files_elsewhere_stay_where_they_are(store: Store, home: Home) -> None:
     store.add("experiments", 3, "cloud", "s3://bucket/3", "active")
     store.sql.execute("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/0' WHERE experiment_id = 0")

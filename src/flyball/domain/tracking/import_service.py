@@ -1,6 +1,6 @@
 """The one way in for experiments and runs of another store: as they are, with their ids and times."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from flyball.domain.data import store as data_store
 from flyball.domain.journal.service import Journal
@@ -65,16 +65,8 @@ class ImportService:
             self._put_links(tx, numbers[run.id], homes[numbers[run.id]], run)
         import_store.add_items(
             tx,
-            [
-                (numbers[run.id], name, homes[numbers[run.id]], value)
-                for run in runs
-                for name, value in run.params.items()
-            ],
-            [
-                (numbers[run.id], name, homes[numbers[run.id]], value)
-                for run in runs
-                for name, value in run.tags.items()
-            ],
+            [(numbers[run.id], *item) for run in runs for item in _items(run.params, homes[numbers[run.id]])],
+            [(numbers[run.id], *item) for run in runs for item in _items(run.tags, homes[numbers[run.id]])],
         )
         if new:
             data = {"runs": len(new), "first": new[0].id, "last": new[-1].id}
@@ -95,3 +87,9 @@ class ImportService:
                     store.put_link(tx, run.id, "in", Link(kind="snapshot", ref=snapshot))
         client_store.put_models(tx, number, "in", run.read_models)
         client_store.put_models(tx, number, "out", run.made_models)
+
+
+def _items(found: Mapping[str, str], experiment_id: int) -> Iterator[tuple[str, int, str]]:
+    """Yield what the columns of a parameter or a tag hold; no database but SQLite keeps the sign NUL."""
+    for name, value in found.items():
+        yield name.replace("\0", "\ufffd"), experiment_id, value.replace("\0", "\ufffd")

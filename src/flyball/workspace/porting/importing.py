@@ -262,13 +262,18 @@ class Importer:
         here = self._home.traces.list_with_spans(ids)
         self._count("traces", ids, {trace.id for trace, _ in here})
         self._report.add(
-            "spans", source=sum(len(found.spans) for found in traces), here=sum(len(spans) for _, spans in here)
+            "spans",
+            source=sum(len(found.spans) + found.unreadable for found in traces),
+            here=sum(len(spans) for _, spans in here),
         )
         self._report.add(
             "assessments",
             source=sum(len(found.trace.assessments) for found in traces),
             here=sum(len(trace.assessments) for trace, _ in here),
         )
+        for found in traces:
+            if found.unreadable:
+                self._report.differ(f"{found.unreadable} spans of the trace {found.trace.id} cannot be read")
         places = {trace.id: trace.tags.get(PLACE_TAG, "") for trace, _ in here}
         self._bring_files(
             [

@@ -8,14 +8,13 @@ from typing import Any
 from flyball.core.errors import BackendError
 from flyball.domain.registry.foreign import ForeignLoggedModel, ForeignModel, ForeignVersion
 from flyball.domain.registry.logged_models import ModelStatus
-from flyball.domain.registry.models import Stage
 from flyball.domain.tracking.client_runs import Dataset, DatasetInput, ModelLink
 from flyball.domain.tracking.foreign import ForeignExperiment, ForeignRun
 from flyball.domain.tracking.points import Point
 from flyball.domain.tracking.runs import RunStatus
 from flyball.workspace.porting.connections import Connections, RefusedError
 from flyball.workspace.porting.mlflow_traces import read_wire_span, read_wire_trace
-from flyball.workspace.porting.records import STATUS_OF, SourceFile, SourceTrace, restore_infinity
+from flyball.workspace.porting.records import STATUS_OF, SourceFile, SourceTrace, read_stage, restore_infinity
 from flyball.workspace.porting.served_files import ServedFiles
 
 _A, _B = "/api/2.0/mlflow", "/api/3.0/mlflow"
@@ -252,7 +251,7 @@ class MlflowServer:
             updated_ms=int(found.get("last_updated_timestamp", 0)),
             description=found.get("description", ""),
             user=found.get("user_id", ""),
-            stage=Stage(found.get("current_stage") or Stage.NONE),
+            stage=read_stage(found.get("current_stage")),
             source=found.get("source", ""),
             location=location,
             run_id=found.get("run_id", ""),

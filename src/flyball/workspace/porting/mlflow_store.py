@@ -8,7 +8,6 @@ from typing import Any
 
 from flyball.domain.registry.foreign import ForeignLoggedModel, ForeignModel, ForeignVersion
 from flyball.domain.registry.logged_models import ModelStatus
-from flyball.domain.registry.models import Stage
 from flyball.domain.tracking.client_runs import NAME_TAG, Dataset, DatasetInput, ModelLink
 from flyball.domain.tracking.foreign import ForeignExperiment, ForeignRun
 from flyball.domain.tracking.points import Point
@@ -22,6 +21,7 @@ from flyball.workspace.porting.records import (
     SourceFile,
     SourceInvalidError,
     SourceTrace,
+    read_stage,
     restore_infinity,
 )
 
@@ -258,7 +258,7 @@ class MlflowFile:
                 updated_ms=row[2] or row[1] or 0,
                 description=row[3] or "",
                 user=row[4] or "",
-                stage=Stage(row[5] or Stage.NONE),
+                stage=read_stage(row[5]),
                 source=row[6] or "",
                 location=row[7] or row[6] or "",
                 run_id=row[8] or "",
@@ -324,8 +324,9 @@ class MlflowFile:
                 runs=tuple(runs.get(trace_id, ())),
                 assessments=[read_assessment_row(found) for found in judged.get(trace_id, ())],
             )
-            kept = [read_span(trace_id, content) for content in spans.get(trace_id, ())]
-            by_id[trace_id] = SourceTrace(trace, kept, trace.tags.get(PLACE_TAG, ""))
+            there = spans.get(trace_id, ())
+            kept = [span for span in (read_span(trace_id, content) for content in there) if span is not None]
+            by_id[trace_id] = SourceTrace(trace, kept, trace.tags.get(PLACE_TAG, ""), len(there) - len(kept))
         return [by_id[trace_id] for trace_id in ids if trace_id in by_id]
 
     def _read_judged(self) -> dict[str, dict[tuple[str, int, int], tuple[str, str | None, str | None]]]:

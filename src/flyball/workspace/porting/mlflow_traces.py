@@ -16,9 +16,15 @@ from flyball.workspace.porting.records import SourceTrace
 _STATUS = {"STATUS_CODE_OK": "OK", "STATUS_CODE_ERROR": "ERROR"}
 
 
-def read_span(trace_id: str, content: str) -> Span:
-    """Return a span from the JSON in MLflow's table."""
-    found: dict[str, Any] = json.loads(content)
+def read_span(trace_id: str, content: str) -> Span | None:
+    """Return a span from the JSON in MLflow's table; None where that cannot be read."""
+    try:
+        return _read_span(trace_id, json.loads(content))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _read_span(trace_id: str, found: dict[str, Any]) -> Span:
     # Attributes hold JSON within JSON; the protocol sends values.
     attributes = {name: _loads(value) for name, value in (found.get("attributes") or {}).items()}
     status, ended = found.get("status") or {}, found.get("end_time_unix_nano")

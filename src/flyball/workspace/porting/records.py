@@ -8,6 +8,7 @@ import msgspec
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.registry.foreign import ForeignLoggedModel, ForeignModel
+from flyball.domain.registry.models import Stage
 from flyball.domain.tracking.foreign import ForeignExperiment, ForeignRun
 from flyball.domain.tracking.points import Point
 from flyball.domain.tracking.runs import RunStatus
@@ -24,11 +25,12 @@ class SourceInvalidError(InvalidInputError):
 
 
 class SourceTrace(NamedTuple):
-    """A trace with its spans; none where they are in a file below its address."""
+    """A trace with its spans; none where they are in a file below its address. Some may have been unreadable."""
 
     trace: Trace
     spans: Sequence[Span]
     location: str
+    unreadable: int = 0
 
 
 class SourceFile(Protocol):
@@ -101,6 +103,11 @@ class Source(Protocol):
     def close(self) -> None:
         """Let go of the store."""
         ...
+
+
+def read_stage(text: str | None) -> Stage:
+    """Return a version's stage; one that MLflow does not have any more is none."""
+    return next((stage for stage in Stage if stage.value == text), Stage.NONE)
 
 
 STATUS_OF = {
