@@ -20,6 +20,7 @@ from flyball.domain.data.schemas import Field, Schema
 from flyball.domain.data.tables import Table
 from flyball.domain.features.training_sets import ViewRef
 from flyball.domain.features.views import RequestFeatures
+from flyball.domain.predictions.masking import Mask
 from flyball.domain.registry.signatures import Signature
 from flyball.domain.serving.ab_tests import ab_test
 from flyball.domain.serving.bandits import bandit
@@ -301,3 +302,22 @@ def test_versions_that_need_more_than_numbers_have_no_short_way(tmp_path: Path) 
     requested = RequestFeatures("burden", Table("applications.csv", name="applications"), lambda rows: rows)
     assert find_direct(make("m/1", request_features=(requested,))) is None
     assert find_direct(make("m/1", predictor=object())) is None
+
+
+def test_what_is_sensitive_is_masked_on_the_short_way_too(house: House, tmp_path: Path) -> None:
+    mask = Mask({"customer_id": "hash", "income": "leave out"}, b"k" * 32)
+    house.predictions.log.mask_of = lambda endpoint: mask
+    house.versions["m/1"] = make("m/1")
+    house.go_live("m/1")
+    row = {"customer_id": 7, "income": 123.25, "term": None, "urgent": True, "channel": "web"}
+
+    answer = ask(house.plane, columns_of([row, row]), 2)
+
+    assert answer is not None
+    for line in (path.read_bytes() for path in tmp_path.rglob("*.jsonl")):
+        assert b"123.25" not in line and b'"customer_id":7' not in line
+    record = house.predictions.get(answer.ids[1])
+    assert record.request_fields == {**mask.keys({"customer_id": 7}), "term": None, "urgent": True, "channel": "web"}
+    assert record.entity == mask.keys({"customer_id": 7})
+    assert record.feature_values == {"term": None, "urgent": True, "late": 7.0}
+    assert len(house.sealed()) == 2

@@ -36,16 +36,16 @@ class Killed(BaseException):
 class Bench:
     """A project's folder with one table, and what scores it."""
 
-    def __init__(self, root: Path, **table: Any) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
         self.out = root / "scores"
         self.clock = SimulatedClock(START)
-        db = Database(f"sqlite:///{root / 'home' / 'flyball.db'}")
+        self.db = db = Database(f"sqlite:///{root / 'home' / 'flyball.db'}")
         self.journal = Journal(db, self.clock)
         self.versions: dict[str, LoadedVersion] = {
             f"credit-risk/{number}": make_version(f"credit-risk/{number}", fixed(number / 10)) for number in (1, 2)
         }
-        self.table = Table("rows.parquet", name="applications", entity=CUSTOMER, key="number", **table)
+        self.table = Table("rows.parquet", name="applications", entity=CUSTOMER, key="number")
         self.data = DataService(db, self.journal, self.clock, LocalBlobStore(root / "home" / "blobs"), root)
         self.dies_after: int | None = None
         self.service = TableScoreService(
@@ -94,10 +94,16 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def empty(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
-    made.write(range(100))
-    return made
+    yield made
+    made.db.close()
+
+
+@pytest.fixture
+def bench(empty: Bench) -> Bench:
+    empty.write(range(100))
+    return empty
 
 
 def test_every_row_is_answered_or_rejected_with_its_reason(bench: Bench) -> None:
@@ -131,8 +137,8 @@ def test_scoring_again_does_nothing_until_rows_are_added(bench: Bench) -> None:
     assert rows["prediction_id"].n_unique() == 117
 
 
-def test_new_files_of_a_folder_are_what_is_new_wherever_they_sort(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+def test_new_files_of_a_folder_are_what_is_new_wherever_they_sort(empty: Bench) -> None:
+    bench = empty
     bench.table = Table("many", name="applications", entity=CUSTOMER, key="number")
     bench.write(range(50), "many/b.parquet")
     bench.score()
@@ -154,8 +160,9 @@ def test_changed_rows_are_refused_unless_known_tells_or_all_are_asked_for(bench:
     assert not [path for path in bench.root.iterdir() if "unfinished" in path.name]
 
 
-def test_rows_that_became_known_later_are_new_where_the_table_says_when(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, time="at", known="known_at")
+def test_rows_that_became_known_later_are_new_where_the_table_says_when(empty: Bench) -> None:
+    bench = empty
+    bench.table = Table("rows.parquet", name="applications", entity=CUSTOMER, key="number", time="at", known="known_at")
 
     def times(numbers: range) -> dict[str, Any]:
         at = [START - timedelta(days=200 - number) for number in numbers]
