@@ -16,11 +16,13 @@ from flyball.domain.data.expectations import column
 from flyball.domain.data.reports import ExpectationsFailedError
 from flyball.domain.data.service import DataService
 from flyball.domain.data.tables import Entity, Table
+from flyball.domain.features.aggregates import AggregatedView, aggregate
 from flyball.domain.features.histories import FeatureFunctionError
 from flyball.domain.features.online import NotMaterialisedError
 from flyball.domain.features.plans import plan_training_set
 from flyball.domain.features.point_in_time import USABLE, join_point_in_time
 from flyball.domain.features.service import FeatureService
+from flyball.domain.features.tiles import tiles_of
 from flyball.domain.features.training_sets import TrainingSet, TrainingSetOperation
 from flyball.domain.features.views import FeatureView, features, request_features
 from flyball.domain.journal.service import Journal
@@ -409,3 +411,36 @@ def test_lists_of_features_may_stand_among_the_features_of_a_training_set() -> N
     one, two, three = (features(payments, name=name)(lambda rows: rows) for name in ("one", "two", "three"))
     plan = plan_training_set(payments, label=payments["days"], features=[one, [two, three]])
     assert plan.views == (one, two, three)
+
+
+def test_an_aggregated_view_of_a_table_that_grows_says_what_it_would_say_from_the_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = _open(tmp_path)
+    table = Table("payments", entity=customer, time="paid_at", known="seen_at", name="payments")
+    view = aggregate(table, {"days": ["sum", "mean", "count_distinct"]}, over=["2d", "9d"], name="spending")
+    (tmp_path / "payments").mkdir()
+    read: list[int] = []
+
+    def counting(view: AggregatedView, rows: pl.LazyFrame) -> pl.DataFrame:
+        read.append(rows.select(pl.len()).collect().item())
+        return tiles_of(view, rows)
+
+    monkeypatch.setattr("flyball.domain.features.service.tiles_of", counting)
+    for file in range(4):
+        days = [file * 3 + number / 4 for number in range(10)]
+        rows = {
+            "customer_id": [(file + number) % 5 for number in range(10)],
+            "paid_at": [_day(day) for day in days],
+            "seen_at": [_day(day + 5 * (number % 3)) for number, day in enumerate(days)],
+            "days": [number * file for number in range(10)],
+        }
+        pl.DataFrame(rows).write_parquet(tmp_path / "payments" / f"{file}.parquet")
+        grown = home.service.history(view).collect()
+        again = _open(tmp_path, online=MemoryOnlineStore()).service.history(view).collect()
+        at = ["paid_at", "customer_id"]
+        assert grown.sort(at).equals(again.sort(at))
+    assert read == [10, 10, 10, 20, 10, 30, 10, 40]
+    (tmp_path / "payments" / "0.parquet").unlink()
+    home.service.history(view)
+    assert read[-1] == 30

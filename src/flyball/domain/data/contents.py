@@ -203,6 +203,17 @@ def list_blobs(content: Content, blobs: LocalBlobStore) -> Iterator[str]:
             yield from pl.scan_parquet(blobs.path(file.digest)).select(DIGEST).unique().collect()[DIGEST]
 
 
+def added_files(content: Content, before: Content) -> tuple[SnapshotFile, ...] | None:
+    """Return the files of a content that an earlier one did not have; None where it is not that one and more files."""
+    is_alike = content.stored == before.stored and content.schema.to_polars() == before.schema.to_polars()
+    left = list(content.files)
+    for file in before.files:
+        if not is_alike or file not in left:
+            return None
+        left.remove(file)
+    return tuple(left) or None
+
+
 def _scan(source: Source) -> pl.LazyFrame:
     table = source.table
     if source.kind == "csv":

@@ -16,6 +16,7 @@ from flyball.core.hashing import digest_value
 from flyball.domain.data import store
 from flyball.domain.data.contents import (
     Source,
+    added_files,
     content_id,
     cut_of,
     declaration_digest,
@@ -208,6 +209,15 @@ class DataService:
             around = self._around(snapshot)
             frame = frame.filter(rows_to_keep(without_quarantined, frame.collect_schema(), around))
         return frame
+
+    def read_added(self, snapshot: Snapshot, before: Snapshot) -> pl.LazyFrame | None:
+        """Return the rows of the files by which a table has grown; None where it has changed in another way."""
+        with self._db.read() as tx:
+            new, old = store.find_content(tx, snapshot.digest), store.find_content(tx, before.digest)
+        if new is None or old is None or snapshot.sample < 1 or snapshot.as_of is not None or before.as_of is not None:
+            return None
+        files = added_files(new, old)
+        return None if files is None else read_content(msgspec.structs.replace(new, files=files), self._blobs)
 
     def check(
         self, snapshot: Snapshot, expectations: Sequence[Rule], *, actor: str = "system", cause: int | None = None

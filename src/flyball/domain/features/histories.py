@@ -123,7 +123,7 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
         TooManyLateRowsError: Rows became known so late and so mixed that this would be hours of work.
     """
     if isinstance(view, AggregatedView):
-        return _aggregated(view, aggregate_tiles(view, tiles_of(view, rows)))
+        return aggregated_history(view, aggregate_tiles(view, tiles_of(view, rows)))
     known = view.table.known
     rows = rows.filter(pl.all_horizontal(pl.col([view.time, *([known] if known else [])]).is_not_null()))
     rows = _oldest_first(rows, view.time)
@@ -157,15 +157,6 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
     return ViewHistory(result.select(names).cast(columns.to_polars()), order, view.keys, view.time, columns)
 
 
-def _aggregated(view: AggregatedView, result: pl.DataFrame) -> ViewHistory:
-    """Take what tiles say: when a row was known is in it already, and no function could look ahead."""
-    columns = Schema.of(result.select(part.name for part in view.aggregations))
-    order = mark_order(result, by=view.keys, time=view.time)
-    order = order.cast(Schema.of(result.select(view.keys)).to_polars())
-    rows = result.select(columns.names).cast(columns.to_polars())
-    return ViewHistory(rows, order, view.keys, view.time, columns)
-
-
 def _oldest_first(rows: pl.LazyFrame, time: str) -> pl.LazyFrame:
     """Return rows in the order of their times; read into memory where that is cheap, as they are used several times."""
     height = rows.select(pl.len()).collect().item()
@@ -175,6 +166,20 @@ def _oldest_first(rows: pl.LazyFrame, time: str) -> pl.LazyFrame:
         rows = rows.sort(time, maintain_order=True)
         return rows.collect().lazy() if height * rows.collect_schema().len() < _VALUES_IN_MEMORY else rows
     return rows
+
+
+def aggregated_history(view: AggregatedView, result: pl.DataFrame) -> ViewHistory:
+    """Return the history that tiles say: when a row was known is in it already, and no function could look ahead.
+
+    Args:
+        view: The view.
+        result: What `aggregate_tiles` returns.
+    """
+    columns = Schema.of(result.select(part.name for part in view.aggregations))
+    order = mark_order(result, by=view.keys, time=view.time)
+    order = order.cast(Schema.of(result.select(view.keys)).to_polars())
+    rows = result.select(columns.names).cast(columns.to_polars())
+    return ViewHistory(rows, order, view.keys, view.time, columns)
 
 
 def check_looks_ahead(view: FeatureView, rows: pl.LazyFrame) -> None:

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
+import polars as pl
 
 from flyball.core.clock import Clock
 from flyball.core.durations import format_instant, from_us, to_us
@@ -58,12 +59,13 @@ class MaterialisationRunningError(ConflictError):
 
 
 class Computed(msgspec.Struct):
-    """A view's history in memory, and what it was computed from."""
+    """A view's history in memory, and what it was computed from; of an aggregated view its tiles, too."""
 
     fingerprint: str
     source: str
     snapshot: Snapshot
     history: ViewHistory
+    tiles: pl.DataFrame | None = None
 
 
 class Materialiser:

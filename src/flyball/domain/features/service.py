@@ -18,14 +18,16 @@ from flyball.domain.data.service import DataService
 from flyball.domain.data.snapshots import Snapshot
 from flyball.domain.features.aggregates import AggregatedView
 from flyball.domain.features.assembling import assemble
-from flyball.domain.features.histories import AT, compute_history
+from flyball.domain.features.histories import AT, ViewHistory, aggregated_history, compute_history
 from flyball.domain.features.leaks import find_table_leaks
 from flyball.domain.features.materialising import Computed, Materialisation, Materialiser
 from flyball.domain.features.online import Completed, OnlineFeatures, OnlineReader, Outcome, view_key
 from flyball.domain.features.parts import Histories, JoinableHistory, PartedHistory
 from flyball.domain.features.plans import TrainingSetPlan
+from flyball.domain.features.point_in_time import USABLE
 from flyball.domain.features.pushing import Pusher
 from flyball.domain.features.retiring import Retirement
+from flyball.domain.features.tiles import aggregate_tiles, extend_features, tiles_of
 from flyball.domain.features.training_sets import TrainingLineage, TrainingSet, ViewRef
 from flyball.domain.features.vectors import VectorPlan, Vectors, plan_vectors, read_vectors
 from flyball.domain.features.views import FeatureView, RequestFeatures
@@ -349,7 +351,11 @@ class FeatureService:
         source = digest_value([snapshot.id, encode_rules(view.table.expectations).decode()])
         if found is None or found.source != source:
             rows = self._data.read(snapshot.id, without_quarantined=view.table.expectations)
-            found = Computed(fingerprint, source, snapshot, compute_history(view, rows))
+            if isinstance(view, AggregatedView):
+                history, tiles = self._aggregate(view, rows, snapshot, found)
+                found = Computed(fingerprint, source, snapshot, history, tiles)
+            else:
+                found = Computed(fingerprint, source, snapshot, compute_history(view, rows))
         found = msgspec.structs.replace(found, fingerprint=fingerprint)
         self._computed.pop(key, None)
         self._computed[key] = found
@@ -357,3 +363,19 @@ class FeatureService:
         for oldest in versions[:-_KEPT_VERSIONS]:
             del self._computed[oldest]
         return found
+
+    def _aggregate(
+        self, view: AggregatedView, rows: pl.LazyFrame, snapshot: Snapshot, before: Computed | None
+    ) -> tuple[ViewHistory, pl.DataFrame]:
+        """Compute an aggregated view from its tiles; of a table that has grown, only from what was added."""
+        added = None
+        is_whole = not any(rule.severity == "quarantine" for rule in view.table.expectations)
+        if before is not None and before.tiles is not None and is_whole:
+            added = self._data.read_added(snapshot, before.snapshot)
+        if added is None or before is None or before.tiles is None:
+            tiles = tiles_of(view, rows)
+            return aggregated_history(view, aggregate_tiles(view, tiles)), tiles
+        new = tiles_of(view, added)
+        tiles = pl.concat([before.tiles, new.cast(before.tiles.schema)])
+        features = extend_features(view, before.history.until().drop(USABLE), tiles, new)
+        return aggregated_history(view, features), tiles

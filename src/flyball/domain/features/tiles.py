@@ -40,7 +40,7 @@ def tiles_of(view: AggregatedView, rows: pl.LazyFrame) -> pl.DataFrame:
     usable = pl.max_horizontal(time, known) if known else pl.col(time)
     every = view.every_us
     end = -((-pl.col(time).dt.timestamp("us")) // every) * every
-    present = [*keys, time, *([known] if known else [])]
+    present = [*keys, time, *([known] if known else [])]  # nobody asks about an entity without a key
     timed = (
         rows.filter(pl.all_horizontal(pl.col(present).is_not_null()))
         .with_columns(end.cast(_TIME).alias(_END), usable.alias(USABLE))
@@ -72,6 +72,24 @@ def aggregate_tiles(view: AggregatedView, tiles: pl.DataFrame) -> pl.DataFrame:
         found = found.hstack(_over(keys, tiles, instants, length, parts))
     names = [part.name for part in view.aggregations]
     return found.rename({_CHANGE: view.time}).select(*keys, view.time, *names).sort(view.time, maintain_order=True)
+
+
+def extend_features(
+    view: AggregatedView, before: pl.DataFrame, tiles: pl.DataFrame, added: pl.DataFrame
+) -> pl.DataFrame:
+    """Return what `aggregate_tiles` would, computing only the entities anew that tiles were added to.
+
+    Args:
+        view: The view.
+        before: What `aggregate_tiles` returned for the other tiles.
+        tiles: All tiles.
+        added: Those among them that are new.
+    """
+    keys = list(view.keys)
+    touched = added.select(keys).unique()
+    kept = before.join(touched, on=keys, how="anti", maintain_order="left")
+    again = aggregate_tiles(view, tiles.join(touched, on=keys, how="semi", maintain_order="left"))
+    return pl.concat([kept.select(again.columns).cast(again.schema), again]).sort(view.time, maintain_order=True)
 
 
 def _over(
