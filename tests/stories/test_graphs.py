@@ -1,16 +1,17 @@
 """Two models behind one endpoint of a small project: they answer together, and one stands in for the other."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from flyball.cli.pictures import draw_trace
 from flyball.core.clock import SimulatedClock
 from flyball.core.errors import InvalidInputError
+from flyball.workspace.scores import ScorePlan, score_table
+from flyball.workspace.tracing import trace_prediction
 from flyball.workspace.workspace import Workspace
-from tests.stories.system import System
 from tests.stories.tiny import make_request, write_tiny
 
 ENDPOINT = """
@@ -73,16 +74,15 @@ def test_a_graph_answers_falls_back_and_tells_who_it_was(project: Path) -> None:
     assert rows.filter(pl.col("status") == "error").height == 20
     [alert] = workspace.monitoring.alerts("parcel")
     assert (alert.kind, "requests failed" in alert.message) == ("service", True)
-    told = System(project).run("trace", joint[0].prediction_id)
-    assert "answered by rush=0/ensemble[lateness/1, lateness-simple/1]" in told
-    traced = json.loads(System(project).run("trace", joint[0].prediction_id, "--json"))
-    assert traced["prediction"]["request"]["weight_kg"] == 7.5, "what was prepared is what was asked"
+    traced = trace_prediction(workspace, joint[0].prediction_id)
+    assert "answered by rush=0/ensemble[lateness/1, lateness-simple/1]" in draw_trace(traced)
+    assert traced.prediction.request["weight_kg"] == 7.5, "what was prepared is what was asked"
 
 
 def test_tables_are_scored_by_a_version_that_is_named(project: Path) -> None:
-    done = System(project).try_run("score", "parcel", "--table", "parcels", "--out", str(project / "scored"))
-    assert done.returncode == 1
-    assert "answers by a graph" in done.stderr
+    workspace = open_workspace(project, datetime.now(UTC))
+    with pytest.raises(InvalidInputError, match="answers by a graph"):
+        score_table(workspace, ScorePlan(endpoint="parcel", table="parcels", out=project / "scored"))
 
 
 def test_a_graph_that_names_a_model_nobody_serves_is_told_when_the_project_is_loaded(tmp_path: Path) -> None:
