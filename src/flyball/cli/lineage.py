@@ -30,7 +30,7 @@ def trace(place: Place, prediction: str, as_json: bool) -> None:
 @json_option
 @place_options
 def history(place: Place, name: str, at: str, as_json: bool) -> None:
-    """Show what was live on the endpoint NAME at an instant.
+    """Show what was live on the endpoint NAME at an instant, or what the aliases of the model NAME meant.
 
     \b
     Example:

@@ -114,6 +114,11 @@ def draw_history(moment: "HistoryMoment") -> str:
         )
     if moment.rollout_candidate is not None:
         lines.append(f"  on its way: {moment.rollout_candidate}, {moment.rollout_state}")
+    lines += [
+        f"  {alias}: {found.version} since {_instant(found.since)} ({found.reason}, by {found.actor})"
+        for alias, found in moment.aliases.items()
+        if alias != "champion"
+    ]
     return "\n".join(lines)
 
 

@@ -1,14 +1,31 @@
-"""What was live on an endpoint at an instant."""
+"""What was live on an endpoint, and what a model's aliases meant, at an instant."""
 
 from datetime import datetime
 
 import msgspec
 
 from flyball.core.errors import UnknownNameError
+from flyball.core.settings import has_project
 from flyball.domain.registry.aliases import CHAMPION
-from flyball.domain.registry.versions import Approval, ModelVersion
+from flyball.domain.registry.versions import Approval, ModelVersion, make_ref
 from flyball.domain.serving.rollouts import state_at
 from flyball.workspace.workspace import Workspace
+
+
+class AliasThen(msgspec.Struct, frozen=True, kw_only=True):
+    """What an alias meant at an instant.
+
+    Attributes:
+        version: The version's reference.
+        since: From when on.
+        reason: Why it was moved.
+        actor: Who or what moved it.
+    """
+
+    version: str
+    since: datetime
+    reason: str
+    actor: str
 
 
 class HistoryMoment(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +42,7 @@ class HistoryMoment(msgspec.Struct, frozen=True, kw_only=True):
         approvals: Who approved it.
         rollout_candidate: The version that was on its way to live.
         rollout_state: How far it had come.
+        aliases: What every alias of the model meant, by name; champion is what was live.
     """
 
     name: str
@@ -37,6 +55,7 @@ class HistoryMoment(msgspec.Struct, frozen=True, kw_only=True):
     approvals: list[Approval] = []
     rollout_candidate: str | None = None
     rollout_state: str | None = None
+    aliases: dict[str, AliasThen] = {}
 
 
 def read_history(workspace: Workspace, name: str, at: datetime) -> HistoryMoment:
@@ -45,12 +64,14 @@ def read_history(workspace: Workspace, name: str, at: datetime) -> HistoryMoment
     Raises:
         UnknownNameError: Neither an endpoint nor a model has that name.
     """
-    endpoints = workspace.project.endpoints
+    endpoints = workspace.project.endpoints if has_project(workspace.project_dir) else {}
     model = endpoints[name].model if name in endpoints else name
-    if name not in endpoints and name not in workspace.registry.list_models():
+    # A model that a client deleted is no more among the models, but it has a past.
+    everything = workspace.registry.history(model, until=at)
+    if name not in endpoints and name not in workspace.registry.list_models() and not everything:
         raise UnknownNameError("endpoint or model", name, [*endpoints, *workspace.registry.list_models()])
     live = workspace.registry.find_alias(model, CHAMPION, at=at)
-    moves = workspace.registry.history(model, alias=CHAMPION, until=at)
+    moves = [move for move in everything if move.alias == CHAMPION]
     rollout = workspace.rollouts.find_at(name, at)
     state = state_at(rollout, at) if rollout is not None else None
     is_under_way = rollout is not None and (rollout.ended_at is None or at < rollout.ended_at)
@@ -65,4 +86,11 @@ def read_history(workspace: Workspace, name: str, at: datetime) -> HistoryMoment
         approvals=workspace.registry.approvals(live.ref) if live is not None else [],
         rollout_candidate=rollout.candidate if rollout is not None and is_under_way else None,
         rollout_state=state if is_under_way else None,
+        aliases={
+            move.alias: AliasThen(
+                version=make_ref(model, move.number), since=move.event_time, reason=move.reason, actor=move.actor
+            )
+            for move in sorted({move.alias: move for move in everything}.values(), key=lambda move: move.alias)
+            if move.number is not None
+        },
     )
