@@ -13,6 +13,8 @@ from flyball.server.mlflow.requests import DisconnectedError, Request
 from flyball.storage.blobs import BlobReader
 from flyball.workspace.home import Home
 
+# A model is mostly small files; each is read by one turn of a thread instead of four, and sent at once.
+_SMALL_BYTES = 256_000
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 # What people look at in a browser; the kinds of some of them differ from one system to the next.
 _TEXTS = frozenset({"cfg", "conf", "csv", "err", "hocon", "ini", "js", "json", "log", "md", "mlmodel", "mlproject"}) | {
@@ -46,9 +48,18 @@ async def send_file(
         if found is not None:
             (start, stop), status = found, 206
             headers.append((b"content-range", f"bytes {start}-{stop - 1}/{file.size_bytes}".encode()))
-    reader = await asyncio.to_thread(open_it or (lambda: home.artifacts.read(file)))
+    open_it = open_it or (lambda: home.artifacts.read(file))
+    if stop - start <= _SMALL_BYTES:
+        body = await asyncio.to_thread(_read_whole, open_it, start, stop)
+        return Answer(body, _media_type(file.place.name), status, headers)
+    reader = await asyncio.to_thread(open_it)
     chunks = _pieces(request, reader, start, stop)
     return StreamedAnswer(chunks, _media_type(file.place.name), stop - start, status, headers)
+
+
+def _read_whole(open_it: Callable[[], BlobReader], start: int, stop: int) -> bytes:
+    with open_it() as reader:
+        return b"".join(reader.chunks(start, stop))
 
 
 def read_range(header: str, size_bytes: int) -> tuple[int, int] | None:
