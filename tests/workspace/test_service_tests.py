@@ -115,7 +115,8 @@ def test_a_version_that_fails_its_tests_does_not_go_live(project: Path) -> None:
     text = (project / "project.py").read_text()
     (project / "project.py").write_text(text.replace('p99="10s"', 'p99="1us"'))
     workspace = Workspace(project, project / ".flyball")
-    workspace.run("training", {"train.strength": 0.5}, is_inline=True)
+    result = workspace.run("training", {"train.strength": 0.5}, is_inline=True)
+    assert result.notes["version"], result
     assert workspace.registry.get("lateness/2").status is Status.REJECTED
     champion = workspace.registry.champion("lateness")
     assert champion is not None and champion.ref == "lateness/1"
