@@ -10,12 +10,17 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 install: $(VENV)/installed
 
-$(VENV)/installed: pyproject.toml
+# What using Flyball needs; the tests need more.
+$(VENV)/flyball: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed: $(VENV)/flyball
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: install
+demo: $(VENV)/flyball
 	$(BIN)/flyball demo
 
 test: install
@@ -23,7 +28,7 @@ test: install
 
 # The CPU build of PyTorch where the index has one. Heavy, so only the whole suite has them; PySpark needs Java 17.
 $(VENV)/frameworks: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet torch==2.13.0 keras pyspark
+	$(BIN)/python -m pip install --quiet catboost lightgbm torch==2.13.0 keras pyspark
 	touch $@
 
 test-all: install peers $(VENV)/frameworks
