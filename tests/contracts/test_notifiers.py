@@ -5,13 +5,13 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.notifiers.receiver import Receiver, receiving
 
 from flyball.core.errors import InvalidInputError, UnknownNameError
 from flyball.domain.monitoring.notifiers import Notifier, open_notifiers
 from flyball.notifiers.console import ConsoleNotifier
 from flyball.notifiers.webhook import WebhookNotifier
 from flyball.testing.notifiers import NOTIFIER_CHECKS, Rig
+from tests.notifiers.receiver import Receiver, receiving
 
 
 class ConsoleRig:

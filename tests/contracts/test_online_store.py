@@ -8,7 +8,6 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from tests.servers import RedisServer, redis
 
 from flyball.core.errors import BackendError
 from flyball.storage.online.lmdb import LmdbOnlineStore
@@ -16,6 +15,7 @@ from flyball.storage.online.memory import MemoryOnlineStore
 from flyball.storage.online.port import OnlineRow
 from flyball.storage.online.redis import RedisOnlineStore
 from flyball.testing.online_store import ONLINE_STORE_CHECKS, VIEW, NewStore
+from tests.servers import RedisServer, redis
 
 _numbers = count()
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from tests.notifiers.receiver import Receiver, receiving
 
 from flyball.core.errors import BackendError, BackendUnavailableError
 from flyball.domain.monitoring.notifiers import Notification
 from flyball.notifiers.webhook import WebhookNotifier
+from tests.notifiers.receiver import Receiver, receiving
 
 ALERT = Notification(
     id=7,

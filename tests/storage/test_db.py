@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.servers import PostgresqlServer, postgresql
 
 from flyball.core.errors import BackendError, BackendUnavailableError, InvalidInputError
 from flyball.storage.committing import GroupCommitter
 from flyball.storage.db import Database, database_url
 from flyball.storage.postgresql import translate
+from tests.servers import PostgresqlServer, postgresql
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

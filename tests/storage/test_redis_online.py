@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from tests.servers import RedisServer, redis
 
 from flyball.core.errors import BackendError, BackendUnavailableError, InvalidInputError, UnknownNameError
 from flyball.storage.online.lmdb import LmdbOnlineStore
 from flyball.storage.online.opening import open_online_store
 from flyball.storage.online.port import OnlineRow
 from flyball.storage.online.redis import RedisOnlineStore
+from tests.servers import RedisServer, redis
 
 _VIEW = "payments@1"
 _ROW = OnlineRow(b"1", 10, 11, b"x")

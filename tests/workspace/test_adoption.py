@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from tests.stories.tiny import write_tiny
 
 from flyball.domain.registry.versions import ModelVersion, NotApprovedError, Status
 from flyball.domain.tracking.artifacts import parse_place
 from flyball.domain.tracking.points import Point
 from flyball.workspace.workspace import Workspace
+from tests.stories.tiny import write_tiny
 
 ENDPOINT = """parcel = fb.Endpoint(model="lateness", gates=[fb.metric("auc") >= 0.55], approval="{approval}")"""
 COLUMNS = ("weight_kg", "rush")

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.stories.tiny import write_tiny
 
 import flyball as fb
 from flyball.core.clock import SimulatedClock
@@ -21,6 +20,7 @@ from flyball.storage.catalog import list_shapes, read_pages
 from flyball.workspace.collecting import Collected, Collector
 from flyball.workspace.home import Home
 from flyball.workspace.workspace import Workspace
+from tests.stories.tiny import write_tiny
 
 MONTH = timedelta(days=31)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import polars as pl
 import pytest
-from tests.stories.tiny import add_arrivals, make_request, write_tiny
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.data.tables import Table
@@ -17,6 +16,7 @@ from flyball.domain.predictions.records import PredictionRecord, PredictionStatu
 from flyball.workspace.tracing import trace_prediction
 from flyball.workspace.traffic_replays import TrafficPlan, replay_traffic
 from flyball.workspace.workspace import Workspace
+from tests.stories.tiny import add_arrivals, make_request, write_tiny
 
 ENDPOINT = (
     'parcel = fb.Endpoint(model="lateness", retrain=training, sensitive={"parcel_id": "leave out"}, '

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from tests.domain.serving.conftest import FakeLookup, fixed, make_version
-from tests.stories.tiny import write_tiny
 
 from flyball.domain.registry.service_tests import TestResult
 from flyball.domain.registry.versions import Status
@@ -17,6 +15,8 @@ from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.service_tests import ServiceTest
 from flyball.workspace.service_tests import tell_results, test_endpoint
 from flyball.workspace.workspace import Workspace
+from tests.domain.serving.conftest import FakeLookup, fixed, make_version
+from tests.stories.tiny import write_tiny
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 REQUESTS = [{"customer_id": n % 9, "income": 100.0 + n, "term": 12, "applied_at": None} for n in range(30)]

@@ -8,13 +8,13 @@ from pathlib import Path
 import msgspec
 import polars as pl
 import pytest
-from tests.stories.tiny import make_request, write_tiny
 
 from flyball.cli.traffic_pictures import draw_traffic
 from flyball.core.errors import NotFoundError
 from flyball.workspace.traffic_replays import NoTrafficError, TrafficPlan, read_answered, replay_traffic
 from flyball.workspace.traffic_report import write_traffic_report
 from flyball.workspace.workspace import Workspace
+from tests.stories.tiny import make_request, write_tiny
 
 REQUESTS = 240
 

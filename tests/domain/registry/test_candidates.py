@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from projects import Context, make_rows, make_training_set
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import roc_auc_score
+from tests.domain.registry.projects import Context, make_rows, make_training_set
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.features.training_sets import TrainingSet

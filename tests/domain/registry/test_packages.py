@@ -15,13 +15,13 @@ import msgspec
 import numpy as np
 import polars as pl
 import pytest
-from projects import ALL, NUMBERS, make_rows, make_source, make_training_set
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
+from tests.domain.registry.projects import ALL, NUMBERS, make_rows, make_source, make_training_set
 
 from flyball.core.errors import NotFoundError
 from flyball.core.files import DiskFullError

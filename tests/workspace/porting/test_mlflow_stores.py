@@ -12,6 +12,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+
 from tests.peers import peer_python
 from tests.stories.system import System, find_free_ports, wait_for
 
