@@ -3,14 +3,14 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from typing import Literal
 
 from flyball.core.clock import Clock, sleep
 from flyball.core.errors import BackendError, BackendUnavailableError
 from flyball.domain.journal.events import Event
 from flyball.domain.journal.service import Journal
 from flyball.domain.monitoring import delivery_store as store
-from flyball.domain.monitoring.deliveries import Delivery, Patience
+from flyball.domain.monitoring.deliveries import Delivery, Patience, Receiver, cursor_of
 from flyball.domain.monitoring.notifiers import Notification, Notifier
 from flyball.storage.db import Database
 
@@ -25,24 +25,6 @@ _POLL_S = 2.0
 Outcome = Literal["told", "given-up", "later"]
 
 
-class Receiver(Protocol):
-    """Somebody who is told of events."""
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of events."""
-        ...
-
-    def send(self, event: Event) -> None:
-        """Tell one event, or raise; it may be called again with the same one.
-
-        Raises:
-            BackendUnavailableError: It could not be told now; trying again may help.
-            BackendError: It was refused; trying again as it is will not help.
-        """
-        ...
-
-
 class AlertReceiver:
     """Implements `Receiver` for a notifier, which is told alerts."""
 
@@ -54,11 +36,6 @@ class AlertReceiver:
     def send(self, event: Event) -> None:
         """See `Receiver.send`."""
         self._notifier.send(_to_notification(event))
-
-
-def cursor_of(name: str) -> str:
-    """Return the name of a receiver's cursor."""
-    return f"notifier/{name}"
 
 
 class Courier:

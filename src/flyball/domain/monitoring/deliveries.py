@@ -1,8 +1,11 @@
-"""Alerts that a notifier could not be told."""
+"""Who is told of events, and what they could not be told."""
 
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import msgspec
+
+from flyball.domain.journal.events import Event
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,3 +49,26 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int
     next_at: datetime | None
     error: str
+
+
+class Receiver(Protocol):
+    """Somebody who is told of events."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of events."""
+        ...
+
+    def send(self, event: Event) -> None:
+        """Tell one event, or raise; it may be called again with the same one.
+
+        Raises:
+            BackendUnavailableError: It could not be told now; trying again may help.
+            BackendError: It was refused; trying again as it is will not help.
+        """
+        ...
+
+
+def cursor_of(name: str) -> str:
+    """Return the name of a receiver's cursor."""
+    return f"notifier/{name}"

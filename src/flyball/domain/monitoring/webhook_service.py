@@ -11,7 +11,7 @@ from flyball.domain.journal.events import Event
 from flyball.domain.journal.service import Journal
 from flyball.domain.monitoring import delivery_store
 from flyball.domain.monitoring import webhook_store as store
-from flyball.domain.monitoring.courier import Receiver, cursor_of
+from flyball.domain.monitoring.deliveries import Receiver, cursor_of
 from flyball.domain.monitoring.webhooks import (
     Answer,
     Message,
