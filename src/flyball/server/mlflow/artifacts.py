@@ -66,15 +66,26 @@ async def upload(home: Home, request: Request) -> None:
 
 
 async def receive(request: Request, write_piece: Callable[[bytes], None]) -> None:
-    """Write a request's body in pieces large enough that handing them to a thread costs little."""
+    """Write a request's body in pieces large enough that handing them to a thread costs little.
+
+    The next piece comes in while one is written.
+    """
     pieces: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        pieces.append(chunk)
-        size += len(chunk)
-        if size >= PIECE_BYTES:
-            await asyncio.to_thread(write_piece, b"".join(pieces))
-            pieces, size = [], 0
+    written = None
+    try:
+        async for chunk in request.stream():
+            pieces.append(chunk)
+            size += len(chunk)
+            if size >= PIECE_BYTES:
+                if written is not None:
+                    await written
+                written = asyncio.ensure_future(asyncio.to_thread(write_piece, b"".join(pieces)))
+                pieces, size = [], 0
+    finally:
+        # Whoever gives the file up must not do so under a thread that writes to it.
+        if written is not None:
+            await written
     if pieces:
         await asyncio.to_thread(write_piece, b"".join(pieces))
 
