@@ -9,6 +9,7 @@ import hashlib
 import os
 from array import array
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -26,6 +27,7 @@ SMALL_BYTES = 256 << 10
 """A blob up to this size is one file: a recipe would save little, and small files are the many."""
 _CHUNK_BYTES = 16 << 10
 _WINDOW_BYTES = 4 << 20
+_SYNC_BYTES = 32 << 20
 _MOST_OWN_CHUNKS = 1 << 16
 _MOST_BASES = 8
 _OWN = ""
@@ -87,6 +89,18 @@ class FileWriter:
         except OSError as error:
             raise (DiskFullError(self._path) if is_disk_full(error) else error) from error
 
+    def sync(self) -> None:
+        """Bring what was written so far to the disk; may be called in another thread while more is written."""
+        os.fdatasync(self._file.fileno())
+
+    def digest(self) -> "hashlib._Hash":
+        """Return the SHA-256 of what was written so far, to go on with."""
+        digest = hashlib.sha256()
+        with self._path.open("rb") as written:
+            while data := written.read(_WINDOW_BYTES):
+                digest.update(data)
+        return digest
+
     def finish(self, target: Path) -> None:
         """Make the file durable and visible."""
         os.fsync(self._file.fileno())
@@ -114,6 +128,11 @@ class BlobWriter:
         self._pack = FileWriter(files.unfinished())
         self._whole = hashlib.sha256()
         self._packed: hashlib._Hash | None = None  # of the file, once it is not the whole any more
+        # Hashing and waiting for the disk leave the interpreter to others: they go on beside the cutting.
+        self._aside: ThreadPoolExecutor | None = None
+        self._hashing: Future[None] | None = None
+        self._syncing: Future[None] | None = None
+        self._synced = 0
         self._recipe = Recipe()
         self._buffer = bytearray()
         self._cutter: FastCDC | None = None
@@ -151,10 +170,12 @@ class BlobWriter:
             DiskFullError: No space is left.
         """
         if self.size_bytes <= SMALL_BYTES:
+            self._whole.update(self._buffer)
             self._store(memoryview(self._buffer))
         else:
             self._cut(is_last=True)
             self._end_run(None)
+            self._wait()
         digest = self._whole.hexdigest()
         if not self._files.has(digest):
             self.stored_bytes = self._pack.size_bytes
@@ -169,6 +190,8 @@ class BlobWriter:
 
     def close(self) -> None:
         """Remove what was not finished."""
+        if self._aside is not None:
+            self._aside.shutdown()
         self._pack.close()
         while self._bases:
             self._bases.popitem()[1].close()
@@ -192,11 +215,14 @@ class BlobWriter:
             from pyfastcdc import FastCDC
 
             self._cutter = FastCDC(_CHUNK_BYTES)
+            self._aside = ThreadPoolExecutor(2, thread_name_prefix="blob")
         data = bytes(self._buffer)
         view = memoryview(data)
         cuts = [(chunk.offset, chunk.length) for chunk in self._cutter.cut_buf(data)]
         if not is_last:
             cuts.pop()  # it ends with what has come so far, not where its content says so
+        consumed = sum(length for _, length in cuts)
+        self._hash_aside(view[:consumed])
         keys = [hashlib.sha256(view[start : start + length]).digest()[:KEY_BYTES] for start, length in cuts]
         known = self._files.index.find(keys)
         position = self._recipe.size_bytes + len(self._run)
@@ -207,19 +233,19 @@ class BlobWriter:
             if len(self._own) < _MOST_OWN_CHUNKS:
                 self._own.setdefault(key, position)
             position += length
-        self._buffer = bytearray(view[sum(length for _, length in cuts) :])
+        self._buffer = bytearray(view[consumed:])
 
     def _take(self, key: bytes, chunk: memoryview, known: ChunkPlace | None) -> None:
         base = self._base(known.blob) if known is not None and known.length == len(chunk) else None
         if known is not None and base is not None:
             self._end_run((known.blob, known.start))
-            self._share(chunk, base.recipe, known.start)
+            self._share(len(chunk), base.recipe, known.start)
             self._before = (known.blob, known.start + len(chunk))
             return
         own = self._own.get(key)
         if own is not None:
             self._end_run(None)
-            self._share(chunk, self._recipe, own)
+            self._share(len(chunk), self._recipe, own)
             self._before = None
             return
         self._run += chunk
@@ -236,7 +262,7 @@ class BlobWriter:
         view, position = memoryview(run), 0
         for stretch in found:
             self._store(view[position : stretch.start])
-            self._share(view[stretch.start : stretch.stop], self._bases[stretch.blob].recipe, stretch.place)
+            self._share(stretch.stop - stretch.start, self._bases[stretch.blob].recipe, stretch.place)
             position = stretch.stop
         self._store(view[position:])
         # Where most of it was the same, what follows is likely to be so too.
@@ -258,17 +284,33 @@ class BlobWriter:
     def _store(self, data: memoryview) -> None:
         if data:
             self._recipe.add(Extent(_OWN, self._pack.size_bytes, len(data)))
-            self._whole.update(data)
             if self._packed is not None:
                 self._packed.update(data)
             self._pack.write(data)
+            self._sync_aside()
 
-    def _share(self, data: memoryview, recipe: Recipe, start: int) -> None:
+    def _share(self, length: int, recipe: Recipe, start: int) -> None:
         if self._packed is None:
-            self._packed = self._whole.copy()
-        self._whole.update(data)
-        for extent in list(recipe.within(start, start + len(data))):
+            self._packed = self._pack.digest()
+        for extent in list(recipe.within(start, start + length)):
             self._recipe.add(extent)
+
+    def _hash_aside(self, data: memoryview) -> None:
+        self._wait()
+        if self._aside is not None:
+            self._hashing = self._aside.submit(self._whole.update, data)
+
+    def _sync_aside(self) -> None:
+        if self._aside is None or self._pack.size_bytes - self._synced < _SYNC_BYTES:
+            return
+        if self._syncing is not None:
+            self._syncing.result()
+        self._synced = self._pack.size_bytes
+        self._syncing = self._aside.submit(self._pack.sync)
+
+    def _wait(self) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
 
     def _base(self, blob: str) -> BlobReader | None:
         found = self._bases.pop(blob, None)
