@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SMALL_BYTES = 256 << 10
 """A blob up to this size is one file: a recipe would save little, and small files are the many."""
 _CHUNK_BYTES = 16 << 10
-_WINDOW_BYTES = 4 << 20
+_WINDOW_BYTES = 1 << 20
 _SYNC_BYTES = 32 << 20
 _MOST_OWN_CHUNKS = 1 << 16
 _MOST_BASES = 8
@@ -37,9 +37,8 @@ _OWN = ""
 class BlobFiles(Protocol):
     """Where blobs lie."""
 
-    @property
     def index(self) -> ChunkIndex:
-        """Which blob has which chunk."""
+        """Open what tells which blob has which chunk."""
         ...
 
     def unfinished(self) -> Path:
@@ -126,6 +125,7 @@ class BlobWriter:
     def __init__(self, files: BlobFiles) -> None:
         self._files = files
         self._pack = FileWriter(files.unfinished())
+        self._index = files.index()
         self._whole = hashlib.sha256()
         self._packed: hashlib._Hash | None = None  # of the file, once it is not the whole any more
         # Hashing and waiting for the disk leave the interpreter to others: they go on beside the cutting.
@@ -184,7 +184,7 @@ class BlobWriter:
             else:
                 self._finish_recipe(digest, self._packed.hexdigest())
             if self._cutter is not None:
-                self._files.index.put(digest, self._chunks())
+                self._index.put(digest, self._chunks())
         self.close()
         return digest
 
@@ -192,6 +192,7 @@ class BlobWriter:
         """Remove what was not finished."""
         if self._aside is not None:
             self._aside.shutdown()
+        self._index.close()
         self._pack.close()
         while self._bases:
             self._bases.popitem()[1].close()
@@ -224,7 +225,7 @@ class BlobWriter:
         consumed = sum(length for _, length in cuts)
         self._hash_aside(view[:consumed])
         keys = [hashlib.sha256(view[start : start + length]).digest()[:KEY_BYTES] for start, length in cuts]
-        known = self._files.index.find(keys)
+        known = self._index.find(keys)
         position = self._recipe.size_bytes + len(self._run)
         for (start, length), key in zip(cuts, keys, strict=True):
             self._keys += key
@@ -317,7 +318,7 @@ class BlobWriter:
         if found is None:
             found = self._files.open_base(blob)
             if found is None:
-                self._files.index.forget([blob])
+                self._index.forget([blob])
                 return None
         self._bases[blob] = found  # the last one used is the last to go
         if len(self._bases) > _MOST_BASES:

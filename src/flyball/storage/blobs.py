@@ -136,7 +136,6 @@ class LocalBlobStore:
             return None
         return reader if all(self._touch(self.place(source)) for source in reader.recipe.sources) else None
 
-    @property
     def index(self) -> ChunkIndex:
         """See `BlobFiles.index`."""
         return ChunkIndex(self._root / "chunks.db")

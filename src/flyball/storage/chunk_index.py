@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ class ChunkPlace(NamedTuple):
 
 
 class ChunkIndex:
-    """Finds chunks by their digests. Each call opens the file anew, so it is safe in any thread and process.
+    """Finds chunks by their digests. One thread at a time may use it, whichever; several processes have their own.
 
     Args:
         path: A SQLite file; made on first use, and again when it is damaged.
@@ -36,6 +36,13 @@ class ChunkIndex:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._connection: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Close the file; the next call opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, ChunkPlace]:
         """Return where the chunks are that some blob has."""
@@ -79,17 +86,18 @@ class ChunkIndex:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            connection = self._connect()
-        except sqlite3.DatabaseError:
-            self._path.unlink(missing_ok=True)
-            connection = self._connect()
-        with closing(connection), connection:
-            yield connection
+        if self._connection is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._connection = self._connect()
+            except sqlite3.DatabaseError:
+                self._path.unlink(missing_ok=True)
+                self._connection = self._connect()
+        with self._connection:
+            yield self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_TIMEOUT_S)
+        connection = sqlite3.connect(self._path, timeout=_TIMEOUT_S, check_same_thread=False)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             # A cache: what a power cut takes is only not found.

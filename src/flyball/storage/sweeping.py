@@ -11,6 +11,7 @@ import os
 import shutil
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -88,7 +89,8 @@ class Sweep:
                 self._move_live(digest, path, parts[digest], kept)
         self._remove_unfinished()
         if self._gone and not self._is_dry:
-            self._blobs.index.forget(self._gone)
+            with closing(self._blobs.index()) as index:
+                index.forget(self._gone)
         return self._swept
 
     def _list(self) -> tuple[dict[str, Path], dict[str, Path]]:
