@@ -9,6 +9,7 @@ from flyball.cli.options import Place, emit, json_option, place_options
 
 if TYPE_CHECKING:
     from flyball.workspace.archives import Manifest
+    from flyball.workspace.porting.feast_definitions import Carried
 
 
 @click.command()
@@ -89,6 +90,33 @@ def mlflow(place: Place, uri: str, artifacts: Path | None, as_json: bool) -> int
         source.close()
     emit(report, as_json=as_json, text=draw_report)
     return 0 if report.is_complete else 1
+
+
+@import_.command()
+@click.argument("repository", type=click.Path(file_okay=False, exists=True, path_type=Path))
+@click.option("--python", "interpreter", default="python3", help="An interpreter that has Feast [default: python3].")
+@json_option
+@place_options
+def feast(place: Place, repository: Path, interpreter: str, as_json: bool) -> None:
+    """Write a project file with the definitions of a Feast REPOSITORY, and say what could not come along.
+
+    Its Python is run, as feast apply runs it; nothing is applied or changed.
+
+    \b
+    Example:
+      flyball import feast ../shop/feature_repo --python ../shop/.venv/bin/python --project .
+    """
+    from flyball.workspace.porting.feast_definitions import import_repository
+
+    found = import_repository(repository, place.project, interpreter)
+    emit(found, as_json=as_json, text=_describe_carried)
+
+
+def _describe_carried(found: "Carried") -> str:
+    lines = [f"{found.path} has {found.views} feature views and {found.services} lists of features"]
+    lines += [f"  note: {note}" for note in found.notes]
+    lines += [f"  left out: {line}" for line in found.left_out]
+    return "\n".join(lines)
 
 
 def _count(manifest: "Manifest") -> str:
