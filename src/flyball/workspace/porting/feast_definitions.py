@@ -17,7 +17,7 @@ from flyball.core.settings import PROJECT_FILE
 
 _READER = Path(__file__).with_name("feast_reader.py")
 _TIMEOUT_S = 300
-_SIMPLE = re.compile(r"(Primitive)?\(?(String|Bytes|Bool|U?Int(32|64)|Float(32|64)|UnixTimestamp|Date)\b")
+_SIMPLE = re.compile(r"(Primitive)?\(?(String|Bool|U?Int(32|64)|Float(32|64)|UnixTimestamp|Date)\b")
 
 
 class FeastUnreadableError(BackendError):
@@ -95,7 +95,7 @@ class Carried(msgspec.Struct, frozen=True, kw_only=True):
         left_out: What could not come along and why, one line each.
     """
 
-    path: Path
+    path: str
     views: int
     services: int
     notes: list[str]
@@ -143,7 +143,7 @@ def import_repository(root: Path, target: Path, python: str) -> Carried:
     text = writer.write()
     write_bytes(path, text.encode())
     return Carried(
-        path=path,
+        path=str(path),
         views=len(writer.written),
         services=writer.services,
         notes=writer.notes,
@@ -195,7 +195,7 @@ class _Writer:
             self.left_out.append(f"{what}: {reason}")
             return
         assert view.source is not None
-        kept = {name: dtype for name, dtype in view.features.items() if _SIMPLE.match(dtype) and "Bytes" not in dtype}
+        kept = [name for name, dtype in view.features.items() if _is_served(dtype)]
         self.left_out += [
             f"feature {view.name}:{name}: values of the type {dtype} are not served"
             for name, dtype in view.features.items()
@@ -235,8 +235,19 @@ class _Writer:
                 f"source {source.name}: a row counts from its {source.known!r} on; "
                 "Feast took that column only to choose between rows of one time"
             )
-        if source.renamed:
-            arguments.append(f"prepare=lambda rows: rows.rename({source.renamed!r})")
+        prepared = f".rename({source.renamed!r})" if source.renamed else ""
+        # A snapshot takes no column of another type, whether or not a view uses it.
+        dropped = sorted(
+            feature
+            for other in self._repository.views
+            if other.source is not None and other.source.path == source.path
+            for feature, dtype in other.features.items()
+            if not _is_served(dtype)
+        )
+        if dropped:
+            prepared += f".drop({', '.join(map(repr, dict.fromkeys(dropped)))}, strict=False)"
+        if prepared:
+            arguments.append(f"prepare=lambda rows: rows{prepared}")
         if variable != name:
             arguments.append(f"name={name!r}")
         self._head.append(f"{variable} = fb.Table({', '.join(arguments)})")
@@ -303,6 +314,10 @@ class _Writer:
             name += "_"
         self._names.add(name)
         return name
+
+
+def _is_served(dtype: str) -> bool:
+    return _SIMPLE.match(dtype) is not None
 
 
 def _reason_against(view: _View) -> str | None:

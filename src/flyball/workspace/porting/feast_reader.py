@@ -22,7 +22,7 @@ def describe(root: Path) -> dict[str, Any]:
     return {
         "project": config.project,
         "online_store": _plain(getattr(config, "online_store", None)),
-        "entities": {entity.name: list(entity.join_keys) for entity in contents.entities},
+        "entities": {entity.name: [entity.join_key] for entity in contents.entities},
         "views": [_view(view, "feature view") for view in contents.feature_views]
         + [_view(view, "stream feature view") for view in contents.stream_feature_views],
         "on_demand": [
