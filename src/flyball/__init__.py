@@ -56,11 +56,13 @@ if TYPE_CHECKING:
     from flyball.domain.tracking.logging import log_artifact as log_artifact
     from flyball.domain.tracking.logging import log_metric as log_metric
     from flyball.domain.tracking.logging import set_tag as set_tag
+    from flyball.workspace.feature_store import FeatureStore as FeatureStore
     from flyball.workspace.live_runs import run as run
 
 _HOMES = {
     "Endpoint": "domain.loop.endpoints",
     "Entity": "domain.data.tables",
+    "FeatureStore": "workspace.feature_store",
     "Table": "domain.data.tables",
     "TrainingSet": "domain.features.training_sets",
     "ab_test": "domain.serving.ab_tests",

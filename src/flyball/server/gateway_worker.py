@@ -51,6 +51,7 @@ def work(project: str, home: str, host: str, port: str, worker: str = "0", *, is
         grpc_address=f"{host}:{grpc_port}" if grpc_port else "",
         telemetry=telemetry,
         loads=workspace.loader,
+        lookups=workspace.features.take_counts,
         watchdog=Watchdog(workspace.settings.gateway_stuck_seconds),
     )
     feast = FeastApp(workspace, max_body_bytes=workspace.settings.max_body_bytes)

@@ -97,6 +97,15 @@ class Gateway:
         """Return status and JSON."""
         return self._ask("GET", path, None)
 
+    def text(self, path: str) -> str:
+        """Return what is at an address."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
     def _ask(self, method: str, path: str, body: bytes | None) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         try:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.server.feast.conftest import NOW, Gateway
+from tests.stories.system import wait_for
 
 
 def _text(days: float) -> str:
@@ -189,3 +190,11 @@ def test_every_type_may_be_pushed_as_json_writes_it(gateway: Gateway) -> None:
     )
     assert status == 200
     assert [column["values"][0] for column in answer["results"]] == [42, 3, "-Infinity", None, False, 1767225600]
+
+
+def test_lookups_are_counted_by_view_and_outcome(gateway: Gateway) -> None:
+    asked = {"entities": {"customer_id": [1, 3, 1234]}, "features": ["behaviour:days"]}
+    assert gateway.post("/get-online-features", asked)[0] == 200
+    for outcome in ("found", "outdated", "unknown"):
+        line = f'flyball_online_lookups_total{{view="behaviour",outcome="{outcome}"}}'
+        wait_for(lambda line=line: line in gateway.text("/metrics"), line)

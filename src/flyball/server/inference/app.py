@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import math
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -78,6 +79,7 @@ class InferenceApp:
         grpc_address: Where to listen for gRPC; nowhere when it is empty.
         telemetry: Watches requests; counts alone by default.
         loads: Notes which versions are brought into memory.
+        lookups: Gives how many entities were looked up since the last call, by view and outcome.
         watchdog: Ends the process when the event loop stands still.
     """
 
@@ -93,6 +95,7 @@ class InferenceApp:
         grpc_address: str = "",
         telemetry: Telemetry | None = None,
         loads: ObservedLoader | None = None,
+        lookups: Callable[[], Mapping[tuple[str, str], int]] = dict,
         watchdog: Watchdog | None = None,
     ) -> None:
         self._plane = plane
@@ -101,6 +104,7 @@ class InferenceApp:
         self._telemetry = telemetry or Telemetry(GatewayMetrics())
         self._metrics = self._telemetry.metrics
         self._loads = loads
+        self._lookups = lookups
         self._watchdog = watchdog or Watchdog(0.0)
         self._is_ready = False
         # One thread of its own: loading a version must not wait behind anything, nor hold up a request.
@@ -184,6 +188,7 @@ class InferenceApp:
         self._metrics.describe_lines(self._plane.fleet.lines)
         if self._loads is not None:
             self._metrics.count_loads(self._loads.take_records())
+        self._metrics.count_lookups(self._lookups())
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = self._telemetry.begin(Exchange())

@@ -73,6 +73,9 @@ class GatewayMetrics:
         self._nodes = Family(
             "flyball_graph_answers_total", "counter", "Rows by the node that answered.", ("endpoint", "node")
         )
+        self._lookups = Family(
+            "flyball_online_lookups_total", "counter", "Entities looked up online.", ("view", "outcome")
+        )
         self._loads = Family(
             "flyball_model_loads_total", "counter", "Versions brought into memory.", ("version", "outcome")
         )
@@ -108,6 +111,7 @@ class GatewayMetrics:
             self._rows,
             self._predictions,
             self._nodes,
+            self._lookups,
             self._loads,
             self._load_duration,
             self._in_progress,
@@ -171,6 +175,11 @@ class GatewayMetrics:
         for load in loads:
             self._loads.add((load.version, "failed" if load.has_failed else "loaded"))
             self._load_duration.observe((), load.duration_s)
+
+    def count_lookups(self, lookups: Mapping[tuple[str, str], int]) -> None:
+        """Count entities that were looked up since the last call, by view and outcome."""
+        for (view, outcome), count in lookups.items():
+            self._lookups.add((view, outcome), count)
 
     def publish(self) -> None:
         """Leave the counts for the other processes."""
