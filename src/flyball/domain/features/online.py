@@ -105,7 +105,7 @@ class OnlineReader:
         self._online = online
         self._is_fallback_null = is_fallback_null
         self._layouts: dict[str, Layout] = {}
-        self._counts: Counter[tuple[str, Outcome]] = Counter()
+        self._counts: Counter[tuple[str, str]] = Counter()
 
     def look_up(
         self,
@@ -248,7 +248,7 @@ class OnlineReader:
         frame = pl.DataFrame(series) if series else pl.DataFrame(height=len(requests))
         return Completed(frame=frame, event_times=event_times, missing=missing, unavailable=unavailable)
 
-    def take_counts(self) -> dict[tuple[str, Outcome], int]:
+    def take_counts(self) -> dict[tuple[str, str], int]:
         """Return how many entities were looked up since the last call, by view and outcome."""
         taken, self._counts = self._counts, Counter()
         return dict(taken)

@@ -21,7 +21,7 @@ from flyball.domain.features.assembling import assemble
 from flyball.domain.features.histories import AT, ViewHistory, aggregated_history, compute_history
 from flyball.domain.features.leaks import find_table_leaks
 from flyball.domain.features.materialising import Computed, Materialisation, Materialiser
-from flyball.domain.features.online import Completed, OnlineFeatures, OnlineReader, Outcome, view_key
+from flyball.domain.features.online import Completed, OnlineFeatures, OnlineReader, view_key
 from flyball.domain.features.parts import Histories, JoinableHistory, PartedHistory
 from flyball.domain.features.plans import TrainingSetPlan
 from flyball.domain.features.point_in_time import USABLE
@@ -258,7 +258,7 @@ class FeatureService:
         """See `OnlineReader.complete`."""
         return self.online.complete(requests, views, at)
 
-    def take_counts(self) -> dict[tuple[str, Outcome], int]:
+    def take_counts(self) -> dict[tuple[str, str], int]:
         """See `OnlineReader.take_counts`."""
         return self.online.take_counts()
 
