@@ -7,12 +7,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from tests.peers import peer_python
 
 from flyball.cli.main import cli
 from flyball.core.errors import ConflictError, NotFoundError
 from flyball.workspace.porting.feast_definitions import FeastUnreadableError, import_repository
 from flyball.workspace.workspace import Workspace
+from tests.peers import peer_python
 
 _DEFINITIONS = Path(__file__).with_name("feast_repository.py")
 _DAY = datetime(2026, 1, 2, tzinfo=UTC)
