@@ -29,6 +29,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         gateway_processes: Processes that answer inference behind one address; 0 means one for each core.
         gateway_stuck_seconds: A process that answers nobody for so long, such as for a model that never returns, is
             ended and another takes its place; 0 lets it wait for ever.
+        gateway_memory_mb: How much more memory a process may take than it has once its models are loaded: a model that
+            wants more fails, and the others go on; 0 sets no limit.
         gateway_timeout_seconds: Who waited so long for a slow model is answered with status 504; 0 waits for ever.
         gateway_waiting: When so many requests to a process are not answered yet, more are refused with status 429.
         durable: What an answered prediction's record survives: ``kernel`` the end of any process, ``disk`` a power cut,
@@ -63,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: int = 0
     gateway_processes: int = 1
     gateway_stuck_seconds: float = 30.0
+    gateway_memory_mb: int = 0
     gateway_timeout_seconds: float = 20.0
     gateway_waiting: int = 1_000
     durable: Literal["kernel", "disk"] = "kernel"

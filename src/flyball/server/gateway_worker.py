@@ -16,6 +16,7 @@ from flyball.server.inference.tracing import open_tracer
 from flyball.server.inference.watchdog import Watchdog
 from flyball.server.lifeline import when_supervisor_ends
 from flyball.server.logs import set_up_logging
+from flyball.server.memory import limit_memory
 from flyball.server.ports import find_grpc_port
 from flyball.workspace.workspace import Workspace
 
@@ -55,6 +56,7 @@ def work(project: str, home: str, host: str, port: str, worker: str = "0", *, is
         watchdog=Watchdog(workspace.settings.gateway_stuck_seconds),
     )
     feast = FeastApp(workspace, max_body_bytes=workspace.settings.max_body_bytes)
+    limit_memory(workspace.settings.gateway_memory_mb)
     serve(mount(feast, serves_feast, app), host, int(port) + 1, app.short_way, is_shared=is_shared)
 
 

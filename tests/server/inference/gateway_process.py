@@ -29,6 +29,7 @@ from flyball.server.inference.telemetry import Telemetry
 from flyball.server.inference.tracing import open_tracer
 from flyball.server.inference.watchdog import Watchdog
 from flyball.server.logs import set_up_logging
+from flyball.server.memory import limit_memory
 from tests.domain.serving.conftest import House, breaks, fixed
 
 MAX_BODY_BYTES = 1_000_000
@@ -40,7 +41,7 @@ def slowly(frame: pl.DataFrame, duration_s: float = 0.2) -> Any:
 
 
 class SumPredictor:
-    """Adds the numbers of a row; breaks at 13, takes its time at 17, and never returns at 19."""
+    """Adds the numbers of a row; breaks at 13, takes 4 GB at 15, takes its time at 17, and never returns at 19."""
 
     def predict(self, frame: pl.DataFrame) -> Any:
         return self.predict_array(frame.select(pl.all().cast(pl.Float64)).to_numpy())
@@ -48,6 +49,8 @@ class SumPredictor:
     def predict_array(self, inputs: Any) -> Any:
         if (inputs[:, 0] == 13).any():
             raise ValueError("thirteen")
+        if (inputs[:, 0] == 15).any():
+            np.ones(500_000_000)
         if (inputs[:, 0] == 17).any():
             time.sleep(0.5)
         if (inputs[:, 0] == 19).any():
@@ -97,6 +100,9 @@ def main(root: str, port: str, flag: str = "") -> None:
         house.fleet.refresh()
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
+    if flag == "narrow":
+        house.fleet.refresh()
+        limit_memory(1_000)
     if flag == "impatient":
         connections._PATIENCE_S = 0.5
     versions = VersionsOnDemand(house.fleet, house, house)

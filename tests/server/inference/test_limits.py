@@ -98,3 +98,14 @@ def test_a_client_that_sends_byte_by_byte_for_long_loses_its_connection(start: S
         assert slow.recv(1_000).startswith(b"HTTP/1.1 408 ")
         assert silent.recv(1_000) == b""
     assert running.predict().status == 200
+
+
+def test_a_model_that_takes_too_much_memory_fails_alone(start: StartGateway) -> None:
+    running = start("narrow", "m/5")
+    row = {"customer_id": 3, "income": 10.5, "term": 2}
+    assert running.predict(row).json["prediction"] == 12.5
+    response = running.predict(row | {"income": 15})
+    assert response.status == 502
+    assert "MemoryError" in response.json["detail"] or "allocate" in response.json["detail"]
+    assert running.predict(row).json["prediction"] == 12.5
+    assert running.process.poll() is None
