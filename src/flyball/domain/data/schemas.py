@@ -1,6 +1,8 @@
 """Columns and their types, in six words that people, JSON requests and Polars share."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
@@ -14,6 +16,13 @@ if TYPE_CHECKING:
 
 DType = Literal["int", "float", "string", "bool", "datetime", "date"]
 DTYPES: tuple[DType, ...] = get_args(DType)
+
+_PLAIN_KINDS: dict[str, frozenset[type]] = {
+    "int": frozenset((int, type(None))),
+    "float": frozenset((float, int, type(None))),
+    "string": frozenset((str, type(None))),
+    "bool": frozenset((bool, type(None))),
+}
 
 
 class UnsupportedColumnError(InvalidInputError):
@@ -136,6 +145,14 @@ class Schema(msgspec.Struct, frozen=True):
         """
         import polars as pl
 
+        if all(
+            (kinds := _PLAIN_KINDS.get(field.dtype)) is not None
+            and kinds.issuperset(type(row.get(field.name)) for row in rows)
+            for field in self.fields
+        ):
+            # Making all columns at once takes a tenth of the time, but reads values of other types as it likes.
+            with suppress(OverflowError, pl.exceptions.PolarsError):
+                return pl.from_dicts(rows, schema=_polars_schema(self))
         columns: list[pl.Series] = []
         problems: list[str] = []
         for field in self.fields:
@@ -163,6 +180,12 @@ class Schema(msgspec.Struct, frozen=True):
                 if name in theirs and theirs[name] != dtype
             ),
         ]
+
+
+@lru_cache(maxsize=256)
+def _polars_schema(schema: Schema) -> "pl.Schema":
+    """Return `Schema.to_polars`, made once; to be read only."""
+    return schema.to_polars()
 
 
 def dtype_name(column: str, dtype: "pl.DataType") -> DType:
