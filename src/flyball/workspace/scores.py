@@ -13,8 +13,12 @@ from flyball.domain.features.training_sets import ViewRef
 from flyball.domain.features.views import FeatureView
 from flyball.domain.loop.endpoints import Endpoint
 from flyball.domain.registry.versions import NotApprovedError, Status, parse_ref
+from flyball.domain.serving.deadlines import Deadlines
 from flyball.domain.serving.fleet import NothingLiveError
+from flyball.domain.serving.graph_scoring import GraphScorer
+from flyball.domain.serving.graphs import Node
 from flyball.domain.serving.loaded import LoadedVersion
+from flyball.domain.serving.row_scoring import RowScorer
 from flyball.domain.serving.score_jobs import PART_ROWS
 from flyball.domain.serving.score_requests import ScoreRequest, ScoreResult
 from flyball.domain.serving.table_requests import TableRequests
@@ -57,13 +61,19 @@ def score_table(workspace: Workspace, plan: ScorePlan, listener: Listener | None
         UnknownNameError: There is no such endpoint, table or version.
         NothingLiveError: No version is live, and none is named.
         NotApprovedError: The version that is named may not answer anybody.
-        InvalidInputError: The rows have no time, and features of their time are asked for; or the endpoint is a graph.
+        InvalidInputError: The rows have no time, and features of their time are asked for; or the endpoint
+            prepares its requests.
     """
     endpoint, table = workspace.project.endpoint(plan.endpoint), workspace.project.table(plan.table)
-    if plan.version is None and (endpoint.graph is not None or endpoint.prepare is not None):
+    if endpoint.prepare is not None:
         raise InvalidInputError(
-            f"{plan.endpoint!r} answers by a graph or prepares its requests, and tables are scored by one model alone",
-            hint="Name the version that shall score the rows, with --version.",
+            f"{plan.endpoint!r} prepares its requests by a function of its own, which a table's rows do not come from",
+            hint="Declare a table whose prepare= makes the fields that the model asks for, and score that.",
+        )
+    if endpoint.graph is not None and plan.at_row_time:
+        raise InvalidInputError(
+            f"{plan.endpoint!r} answers by a graph, whose features are those of now",
+            hint="Leave --at-row-time out.",
         )
     if "://" in str(plan.out) or str(plan.out).startswith("s3:"):
         raise InvalidInputError(f"--out {str(plan.out)!r} must be a folder of this machine")
@@ -84,12 +94,12 @@ def score_table(workspace: Workspace, plan: ScorePlan, listener: Listener | None
         part_rows=plan.part_rows,
         sensitive=workspace.masks.names(plan.endpoint),
     )
-    return make_service(workspace).score(request, listener)
+    return make_service(workspace, plan.endpoint).score(request, listener)
 
 
-def make_service(workspace: Workspace) -> TableScoreService:
-    """Return what scores tables of a workspace."""
-    loads = _Versions(workspace)
+def make_service(workspace: Workspace, endpoint: str) -> TableScoreService:
+    """Return what scores tables by the rules of an endpoint."""
+    loads = _Versions(workspace, endpoint)
     return TableScoreService(
         workspace.db,
         workspace.journal,
@@ -143,10 +153,11 @@ class PastViews:
 
 
 class _Versions:
-    """Brings versions into memory once."""
+    """Brings versions into memory once, and makes what scores by them."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, endpoint: str) -> None:
         self._workspace = workspace
+        self._endpoint = endpoint
         self._loaded: dict[str, LoadedVersion] = {}
 
     def load(self, ref: str) -> LoadedVersion:
@@ -155,7 +166,10 @@ class _Versions:
             self._loaded[ref] = self._workspace.packages.load(ref)
         return self._loaded[ref]
 
-    def open_scorer(self, loaded: LoadedVersion, requests: TableRequests, at_row_time: bool) -> TableScorer:
+    def open_scorer(self, loaded: LoadedVersion, requests: TableRequests, at_row_time: bool) -> TableScorer | RowScorer:
+        graph = self._workspace.project.endpoint(self._endpoint).graph
+        if graph is not None:
+            return self._open_graph(loaded, requests, graph)
         past = None
         if at_row_time:
             if loaded.time is None:
@@ -165,3 +179,14 @@ class _Versions:
                 )
             past = PastViews(self._workspace.features, self._workspace.packages.views(loaded.ref))
         return TableScorer(loaded, requests, self._workspace.features, past)
+
+    def _open_graph(self, loaded: LoadedVersion, requests: TableRequests, graph: Node) -> RowScorer:
+        line = self._workspace.fleet.line(self._endpoint)
+        scorer = GraphScorer(
+            (line.served.model, loaded),
+            line.others,
+            self._workspace.features,
+            line.served.on_violation,
+            Deadlines(),
+        )
+        return RowScorer(loaded, requests, lambda rows, at: scorer.score(graph, rows, at))

@@ -20,6 +20,7 @@ from flyball.domain.data.tables import Table
 from flyball.domain.journal.service import Journal
 from flyball.domain.serving import score_store as store
 from flyball.domain.serving.loaded import LoadedVersion
+from flyball.domain.serving.row_scoring import RowScorer
 from flyball.domain.serving.score_jobs import (
     JobStatus,
     Part,
@@ -42,11 +43,11 @@ from flyball.domain.serving.table_scoring import TableScorer, rejects_frame
 from flyball.storage.db import Database
 from flyball.storage.tables.outputs import open_output
 
-OpenScorer = Callable[[LoadedVersion, TableRequests, bool], TableScorer]
+OpenScorer = Callable[[LoadedVersion, TableRequests, bool], TableScorer | RowScorer]
 """Makes what scores rows: of a version, by its requests, with features at each row's own time or now."""
 Listener = Callable[[int, int], None]
 """Told how many rows are done, of how many."""
-_OURS = ("prediction_id", "model_version", "prediction", "scores", "scored_at", "status", "reasons")
+_OURS = ("prediction_id", "model_version", "prediction", "scores", "scored_at", "node", "status", "reasons")
 _NUMBER = "__number"
 
 
@@ -227,7 +228,7 @@ class TableScoreService:
                 listener(rows_done, job.rows)
 
     def _score_part(
-        self, job: ScoreJob, number: int, rows: pl.DataFrame, scorer: TableScorer, sensitive: frozenset[str]
+        self, job: ScoreJob, number: int, rows: pl.DataFrame, scorer: TableScorer | RowScorer, sensitive: frozenset[str]
     ) -> None:
         now = self._clock.now()
         scores = scorer.score(rows.drop(_NUMBER), now)

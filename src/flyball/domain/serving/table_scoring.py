@@ -108,7 +108,7 @@ class TableScorer:
             ]
             kept = [row for row in range(fields.height) if row not in failures]
             answered, values = [places[row] for row in kept], values[kept]
-        return TableScores(answered, _as_frame(self._loaded, values), sorted(rejected, key=lambda one: one.row))
+        return TableScores(answered, as_frame(self._loaded, values), sorted(rejected, key=lambda one: one.row))
 
     def _complete(self, fields: pl.DataFrame, at: datetime) -> pl.DataFrame:
         """Return the fields and the stored features of each row."""
@@ -217,7 +217,7 @@ def _width(loaded: LoadedVersion) -> int:
     return len(loaded.signature.classes) if loaded.signature.task == "multiclass" else 1
 
 
-def _as_frame(loaded: LoadedVersion, values: Array) -> pl.DataFrame:
+def as_frame(loaded: LoadedVersion, values: Array) -> pl.DataFrame:
     """Return answers as live gives them: the likeliest class and the probability of each, or the number."""
     if values.ndim == 1:
         return pl.DataFrame({"prediction": values})
