@@ -11,6 +11,7 @@ from flyball.core.durations import to_us
 from flyball.core.encoding import to_json
 from flyball.domain.predictions.records import PredictionRecord, PredictionStatus, Reason
 from flyball.domain.serving import score_store
+from flyball.domain.serving.row_scoring import NODE
 from flyball.domain.serving.score_jobs import ScoreJob
 from flyball.workspace.home import Home
 
@@ -67,13 +68,15 @@ def _answered(job: ScoreJob, row: dict[str, Any]) -> PredictionRecord:
 def _make(
     job: ScoreJob, row: dict[str, Any], at: datetime, status: PredictionStatus, reasons: list[dict[str, str]]
 ) -> PredictionRecord:
-    kept = {name: value for name, value in row.items() if name not in _OURS}
+    ours = _OURS | {NODE} if job.by_graph else _OURS
+    kept = {name: value for name, value in row.items() if name not in ours}
     return PredictionRecord(
         id=row["prediction_id"],
         endpoint=job.endpoint,
         at_us=to_us(at),
         variant=VARIANT,
-        version=job.version,
+        version=row.get("model_version", job.version),
+        node=row.get(NODE) if job.by_graph else None,
         status=status,
         request=msgspec.Raw(to_json(kept)),
         reasons=[Reason(column=one["field"], rule=one["rule"], message=one["message"]) for one in reasons],

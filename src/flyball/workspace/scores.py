@@ -13,13 +13,12 @@ from flyball.domain.features.training_sets import ViewRef
 from flyball.domain.features.views import FeatureView
 from flyball.domain.loop.endpoints import Endpoint
 from flyball.domain.registry.versions import NotApprovedError, Status, parse_ref
-from flyball.domain.serving.deadlines import Deadlines
 from flyball.domain.serving.fleet import NothingLiveError
 from flyball.domain.serving.graph_scoring import GraphScorer
 from flyball.domain.serving.graphs import Node
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.row_scoring import RowScorer
-from flyball.domain.serving.score_jobs import PART_ROWS
+from flyball.domain.serving.score_jobs import PART_ROWS, ScoreJob
 from flyball.domain.serving.score_requests import ScoreRequest, ScoreResult
 from flyball.domain.serving.table_requests import TableRequests
 from flyball.domain.serving.table_scores import Listener, TableScoreService
@@ -61,19 +60,20 @@ def score_table(workspace: Workspace, plan: ScorePlan, listener: Listener | None
         UnknownNameError: There is no such endpoint, table or version.
         NothingLiveError: No version is live, and none is named.
         NotApprovedError: The version that is named may not answer anybody.
-        InvalidInputError: The rows have no time, and features of their time are asked for; or the endpoint
-            prepares its requests.
+        InvalidInputError: The rows have no time, or a graph answers, and features of their time are asked for; or
+            the endpoint prepares its requests, and no version is named to answer without.
     """
     endpoint, table = workspace.project.endpoint(plan.endpoint), workspace.project.table(plan.table)
-    if endpoint.prepare is not None:
+    by_graph = plan.version is None and endpoint.graph is not None
+    if plan.version is None and endpoint.prepare is not None:
         raise InvalidInputError(
-            f"{plan.endpoint!r} prepares its requests by a function of its own, which a table's rows do not come from",
-            hint="Declare a table whose prepare= makes the fields that the model asks for, and score that.",
+            f"{plan.endpoint!r} prepares its requests by a function of its own, which a table's rows do not go through",
+            hint="Score a table that has the fields of the model itself, by a version that you name with --version.",
         )
-    if endpoint.graph is not None and plan.at_row_time:
+    if by_graph and plan.at_row_time:
         raise InvalidInputError(
-            f"{plan.endpoint!r} answers by a graph, whose features are those of now",
-            hint="Leave --at-row-time out.",
+            f"{plan.endpoint!r} answers by a graph, whose stored features are those of now",
+            hint="Leave --at-row-time out, or name the version that shall answer alone with --version.",
         )
     if "://" in str(plan.out) or str(plan.out).startswith("s3:"):
         raise InvalidInputError(f"--out {str(plan.out)!r} must be a folder of this machine")
@@ -90,16 +90,17 @@ def score_table(workspace: Workspace, plan: ScorePlan, listener: Listener | None
         format=plan.format,
         keep=plan.keep,
         at_row_time=plan.at_row_time,
+        by_graph=by_graph,
         all_rows=plan.all_rows,
         part_rows=plan.part_rows,
         sensitive=workspace.masks.names(plan.endpoint),
     )
-    return make_service(workspace, plan.endpoint).score(request, listener)
+    return make_service(workspace).score(request, listener)
 
 
-def make_service(workspace: Workspace, endpoint: str) -> TableScoreService:
-    """Return what scores tables by the rules of an endpoint."""
-    loads = _Versions(workspace, endpoint)
+def make_service(workspace: Workspace) -> TableScoreService:
+    """Return what scores tables of a workspace."""
+    loads = _Versions(workspace)
     return TableScoreService(
         workspace.db,
         workspace.journal,
@@ -155,9 +156,8 @@ class PastViews:
 class _Versions:
     """Brings versions into memory once, and makes what scores by them."""
 
-    def __init__(self, workspace: Workspace, endpoint: str) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._endpoint = endpoint
         self._loaded: dict[str, LoadedVersion] = {}
 
     def load(self, ref: str) -> LoadedVersion:
@@ -166,12 +166,12 @@ class _Versions:
             self._loaded[ref] = self._workspace.packages.load(ref)
         return self._loaded[ref]
 
-    def open_scorer(self, loaded: LoadedVersion, requests: TableRequests, at_row_time: bool) -> TableScorer | RowScorer:
-        graph = self._workspace.project.endpoint(self._endpoint).graph
-        if graph is not None:
-            return self._open_graph(loaded, requests, graph)
+    def open_scorer(self, loaded: LoadedVersion, requests: TableRequests, job: ScoreJob) -> TableScorer | RowScorer:
+        graph = self._workspace.project.endpoint(job.endpoint).graph
+        if job.by_graph and graph is not None:
+            return self._open_graph(loaded, requests, graph, job)
         past = None
-        if at_row_time:
+        if job.at_row_time:
             if loaded.time is None:
                 raise InvalidInputError(
                     f"the requests of {loaded.ref} have no time, so features cannot be those of each row's time",
@@ -180,13 +180,11 @@ class _Versions:
             past = PastViews(self._workspace.features, self._workspace.packages.views(loaded.ref))
         return TableScorer(loaded, requests, self._workspace.features, past)
 
-    def _open_graph(self, loaded: LoadedVersion, requests: TableRequests, graph: Node) -> RowScorer:
-        line = self._workspace.fleet.line(self._endpoint)
+    def _open_graph(self, loaded: LoadedVersion, requests: TableRequests, graph: Node, job: ScoreJob) -> RowScorer:
+        line = self._workspace.fleet.line(job.endpoint)
+        others = {name: self.load(other.ref) for name, other in line.others.items()}
+        # Nobody waits for a single row, and thousands at once take longer than one may: nothing is late.
         scorer = GraphScorer(
-            (line.served.model, loaded),
-            line.others,
-            self._workspace.features,
-            line.served.on_violation,
-            Deadlines(),
+            (line.served.model, loaded), others, self._workspace.features, line.served.on_violation, deadlines=None
         )
         return RowScorer(loaded, requests, lambda rows, at: scorer.score(graph, rows, at))

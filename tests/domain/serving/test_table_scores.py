@@ -17,7 +17,7 @@ from flyball.domain.data.service import DataService
 from flyball.domain.data.tables import Entity, Table
 from flyball.domain.journal.service import Journal
 from flyball.domain.serving.loaded import LoadedVersion
-from flyball.domain.serving.score_jobs import TableRewrittenError, number_predictions
+from flyball.domain.serving.score_jobs import ScoreJob, TableRewrittenError, number_predictions
 from flyball.domain.serving.score_requests import OutputTakenError, ScoreRequest, ScoreResult, ScoreUnfinishedError
 from flyball.domain.serving.table_requests import TableRequests, TableUnfitError
 from flyball.domain.serving.table_scores import TableScoreService
@@ -55,7 +55,7 @@ class Bench:
     def load(self, ref: str) -> LoadedVersion:
         return self.versions[ref]
 
-    def open(self, loaded: LoadedVersion, requests: TableRequests, at_row_time: bool) -> TableScorer:
+    def open(self, loaded: LoadedVersion, requests: TableRequests, job: ScoreJob) -> TableScorer:
         return TableScorer(loaded, requests, FakeLookup())
 
     def write(self, numbers: range, path: str = "rows.parquet", **columns: Any) -> None:

@@ -53,7 +53,7 @@ class GraphScorer:
         others: The live versions of the graph's other models.
         lookup: Where stored features are.
         on_violation: What becomes of a row that breaks an expectation.
-        deadlines: Runs what may be late.
+        deadlines: Runs what may be late; None lets everything take its time.
         has_fallbacks: Whether failures are answered otherwise; a candidate's must show.
     """
 
@@ -63,7 +63,7 @@ class GraphScorer:
         others: Mapping[str, LoadedVersion],
         lookup: FeatureLookup,
         on_violation: OnViolation,
-        deadlines: Deadlines,
+        deadlines: Deadlines | None,
         *,
         has_fallbacks: bool = True,
     ) -> None:
@@ -177,7 +177,7 @@ class GraphScorer:
         return found
 
     def _try(self, node: FallbackNode, rows: Sequence[Any], at: Sequence[datetime]) -> list[Scored]:
-        if node.within is None:
+        if node.within is None or self._deadlines is None:
             return self.score(node.first, rows, at)
         limit_s = node.within.total_seconds()
         try:

@@ -52,6 +52,7 @@ class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):
         parts: The rows, in pieces that fit into memory.
         known_after: Of those, only rows that became known later; all of them where it is None.
         at_row_time: Whether stored features count as they were at each row's time.
+        by_graph: Whether the endpoint's graph answers, with the version as its own model's; else that alone.
         replaces: Whether it takes the place of everything that was in ``out``.
         started_at: When it began.
         ended_at: When it was complete.
@@ -69,6 +70,7 @@ class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[Part, ...]
     known_after: datetime | None = None
     at_row_time: bool = False
+    by_graph: bool = False
     replaces: bool = False
     started_at: datetime
     ended_at: datetime | None = None

@@ -26,6 +26,7 @@ class ScoreRequest(msgspec.Struct, frozen=True, kw_only=True):
         format: What that folder is.
         keep: The table's columns that stand beside each prediction; key, entity and time by default.
         at_row_time: Whether stored features count as they were at each row's time.
+        by_graph: Whether the endpoint's graph answers, instead of the version alone.
         all_rows: Whether all rows are scored, in place of what is there.
         part_rows: How many rows are in memory at a time.
         sensitive: Fields that rejected rows do not tell, unless they are kept beside predictions, too.
@@ -40,6 +41,7 @@ class ScoreRequest(msgspec.Struct, frozen=True, kw_only=True):
     format: OutputFormat = "parquet"
     keep: tuple[str, ...] | None = None
     at_row_time: bool = False
+    by_graph: bool = False
     all_rows: bool = False
     part_rows: int = PART_ROWS
     sensitive: frozenset[str] = frozenset()
@@ -120,6 +122,11 @@ def check_output(request: ScoreRequest, last: ScoreJob | None) -> None:
         raise OutputTakenError(str(out), f"it holds predictions of {last.endpoint!r} for the table {last.table!r}")
     if last.format != request.format:
         raise OutputTakenError(str(out), f"it is a {last.format} folder, not {request.format}")
+    if last.by_graph != request.by_graph and not request.all_rows:
+        held, asked = ("a graph", "one model") if last.by_graph else ("one model", "a graph")
+        raise OutputTakenError(
+            str(out), f"it holds what {held} answered, and {asked} is asked now; --all scores all rows again"
+        )
 
 
 def check_same(request: ScoreRequest, job: ScoreJob) -> None:

@@ -88,7 +88,7 @@ class TableRequests:
             frame: Rows with at least `columns`.
             at: The time of a row that has none of its own.
         """
-        raw = frame.select(_plain(frame.schema[field.name], field.name) for field in self._fields)
+        raw = self.as_asked(frame)
         typed = raw.with_columns(_typed(field, raw.schema[field.name]) for field in self._fields)
         suspect = self._suspects(raw, typed)
         for field in self._absent:
@@ -96,6 +96,10 @@ class TableRequests:
         if self._loaded.time is not None:
             typed = typed.with_columns(pl.col(self._loaded.time).fill_null(pl.lit(at)))
         return typed.select(self._loaded.request.schema.names), self._judge(raw, suspect)
+
+    def as_asked(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return rows with the fields and the kinds of values that requests have, unchecked."""
+        return frame.select(_plain(frame.schema[field.name], field.name) for field in self._fields)
 
     def _suspects(self, raw: pl.DataFrame, typed: pl.DataFrame) -> pl.Series:
         tests: list[pl.Series] = []

@@ -20,7 +20,7 @@ from flyball.domain.data.tables import Table
 from flyball.domain.journal.service import Journal
 from flyball.domain.serving import score_store as store
 from flyball.domain.serving.loaded import LoadedVersion
-from flyball.domain.serving.row_scoring import RowScorer
+from flyball.domain.serving.row_scoring import NODE, RowScorer
 from flyball.domain.serving.score_jobs import (
     JobStatus,
     Part,
@@ -43,11 +43,11 @@ from flyball.domain.serving.table_scoring import TableScorer, rejects_frame
 from flyball.storage.db import Database
 from flyball.storage.tables.outputs import open_output
 
-OpenScorer = Callable[[LoadedVersion, TableRequests, bool], TableScorer | RowScorer]
-"""Makes what scores rows: of a version, by its requests, with features at each row's own time or now."""
+OpenScorer = Callable[[LoadedVersion, TableRequests, ScoreJob], TableScorer | RowScorer]
+"""Makes what scores a job's rows: by its version, from the table's rows as requests."""
 Listener = Callable[[int, int], None]
 """Told how many rows are done, of how many."""
-_OURS = ("prediction_id", "model_version", "prediction", "scores", "scored_at", "node", "status", "reasons")
+_OURS = ("prediction_id", "model_version", "prediction", "scores", "scored_at", "status", "reasons")
 _NUMBER = "__number"
 
 
@@ -175,7 +175,8 @@ class TableScoreService:
         keep = keep or tuple(snapshot.schema.names)
         if missing := [name for name in keep if name not in snapshot.schema]:
             raise InvalidInputError(f"the table {snapshot.table!r} has no column {missing[0]!r} to keep")
-        if taken := [name for name in keep if name in _OURS]:
+        ours = (*_OURS, NODE) if request.by_graph else _OURS
+        if taken := [name for name in keep if name in ours]:
             raise InvalidInputError(
                 f"the column {taken[0]!r} of {snapshot.table!r} cannot stand beside the predictions, which have one so",
                 hint="Name the columns to keep with --keep.",
@@ -196,6 +197,7 @@ class TableScoreService:
             parts=cut_parts(ranges, request.part_rows),
             known_after=known_after,
             at_row_time=request.at_row_time,
+            by_graph=request.by_graph,
             replaces=request.all_rows and last is not None,
             started_at=self._clock.now(),
         )
@@ -218,7 +220,7 @@ class TableScoreService:
         frame = self._data.read(job.snapshot)
         requests = TableRequests(loaded, frame.collect_schema(), job.table, request.on_violation)
         columns = list(dict.fromkeys([*job.keep, *requests.columns]))
-        with self._open_scorer(loaded, requests, job.at_row_time) as scorer:
+        with self._open_scorer(loaded, requests, job) as scorer:
             rows_done = sum(job.parts[number].rows for number in done)
             for number in left:
                 part = job.parts[number]
