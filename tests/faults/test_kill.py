@@ -6,7 +6,6 @@ rollout went on from where it was; the journal is whole.
 
 import itertools
 import random
-import signal
 import threading
 import time
 from collections import Counter
@@ -16,7 +15,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
-import psutil
 import pytest
 
 from flyball.domain.journal.events import Event
@@ -60,7 +58,7 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(system: System) -> None:
     with Life(system).flowing() as life:
         for target in dice.sample(TARGETS, len(TARGETS)):
             time.sleep(dice.uniform(0.1, LONGEST_CALM_S))
-            killed[kill(system, target)] += 1
+            killed[system.kill(target)] += 1
             wait_until_answered(system, life)
         system.wait_until_ready()
         seen = count_events(system, "serving.rollout.started")
@@ -136,35 +134,6 @@ class Life:
             if self._is_over.wait(1.0):
                 return
             add_arrivals(self._system.project, [(800_000 + number, number % 6, number % 2)])
-
-
-def kill(system: System, target: str) -> str:
-    """Kill a process of the system as the kernel does, and return which it was."""
-    assert system.process is not None
-    if target == "supervisor":
-        system.process.kill()
-        system.process.wait()
-        system.launch()
-        return target
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        for process in find_processes(system, target):
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
-                return target
-        time.sleep(0.02)
-    return "nothing"
-
-
-def find_processes(system: System, target: str) -> list[psutil.Process]:
-    word = "flyball.cli.main run" if target == "training" else f"flyball.server.{target}"
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            line = " ".join(process.cmdline())
-            if word in line and str(system.home) in line:
-                found.append(process)
-    return found
 
 
 def wait_until_answered(system: System, life: Life) -> None:

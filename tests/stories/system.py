@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 
 READY_WITHIN_S = 60.0
 """Generous: the machine that tests may have other things to do."""
@@ -103,6 +104,39 @@ class System:
     def _told_why_not(self) -> bool:
         assert self.process is None or self.process.poll() is None, self.told()
         return False
+
+    def kill(self, target: str) -> str:
+        """Kill a process as the kernel does, and return which it was; a killed supervisor is started again.
+
+        Args:
+            target: ``supervisor``, ``control``, ``loop``, ``gateway``, one of its workers (``gateway_worker``), or
+                ``training``.
+        """
+        assert self.process is not None
+        if target == "supervisor":
+            self.process.kill()
+            self.process.wait()
+            self.launch()
+            return target
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            for process in self.find_processes(target):
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
+                    return target
+            time.sleep(0.02)
+        return "nothing"
+
+    def find_processes(self, target: str) -> list[psutil.Process]:
+        """Return the system's running processes of a kind, wherever they were started."""
+        words = "flyball.cli.main run " if target == "training" else f"flyball.server.{target} "
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                line = " ".join(process.cmdline())
+                if words in line and str(self.home) in line:
+                    found.append(process)
+        return found
 
     def told(self) -> str:
         """Return what the processes wrote so far, for a failing test's message."""

@@ -19,6 +19,7 @@ class Answered(msgspec.Struct, frozen=True):
     id: str = ""
     version: str = ""
     variant: str = ""
+    prediction: float | None = None
 
 
 class Traffic:
@@ -83,5 +84,6 @@ class Traffic:
                 said.get("prediction_id") or "",
                 said.get("model_version") or "",
                 said.get("variant") or "",
+                said.get("prediction"),
             )
         return Answered(time.monotonic(), 0)
