@@ -16,8 +16,9 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from flyball.domain.registry.runtimes import ModelNotLoadedError, ModelNotSavedError, PredictionFailedError
 from flyball.domain.registry.signatures import Arranger, infer_signature
+from flyball.runtimes.arrays import to_array
 from flyball.runtimes.pickles import FILE_NAME
-from flyball.runtimes.sklearn import SklearnRuntime, to_array
+from flyball.runtimes.sklearn import SklearnRuntime
 
 RANDOM = np.random.default_rng(1)
 ROWS = pl.DataFrame(

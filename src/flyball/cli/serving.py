@@ -44,9 +44,7 @@ def up(place: Place, host: str | None, port: int | None) -> None:
         ]
         Up(place.project, place.home, settings.host, settings.port, tell, greeting, roles=["control"]).run()
         return
-    from flyball.workspace.project import Project
-
-    endpoints = Project.load(place.project).endpoints  # a project that does not load is told of here, not in a log
+    endpoints = _list_endpoints(place)
     grpc_port = find_grpc_port(settings.port, settings.grpc_port)
     base = f"http://{settings.host}"
     greeting = [
@@ -59,6 +57,20 @@ def up(place: Place, host: str | None, port: int | None) -> None:
     further_ports = [settings.port + 1, *([grpc_port] if grpc_port else [])]
     system = Up(place.project, place.home, settings.host, settings.port, tell, greeting, further_ports)
     system.run()
+
+
+def _list_endpoints(place: Place) -> list[str]:
+    """Return a project's endpoints; a project that does not load is told of here, not in a log."""
+    from flyball.workspace.outline import find_outline, keep_outline
+
+    outline = find_outline(place.home, place.project)
+    if outline is not None:
+        return list(outline.endpoints)
+    from flyball.workspace.project import Project
+
+    project = Project.load(place.project)
+    keep_outline(place.home, project)
+    return list(project.endpoints)
 
 
 @click.command()

@@ -10,8 +10,8 @@ import polars as pl
 
 from flyball.domain.registry.runtimes import ModelNotSavedError, PredictionFailedError, Predictor
 from flyball.domain.registry.signatures import Arranger, Signature
+from flyball.runtimes.arrays import to_array
 from flyball.runtimes.outputs import Array, require_numbers, require_probabilities, to_predictions
-from flyball.runtimes.sklearn import to_array
 
 _MODEL = "model.keras"
 

@@ -10,10 +10,10 @@ import polars as pl
 from flyball.domain.registry.explaining import RawAttributions
 from flyball.domain.registry.runtimes import ModelNotSavedError, PredictionFailedError, Predictor
 from flyball.domain.registry.signatures import Arranger, Signature
+from flyball.runtimes.arrays import to_array
 from flyball.runtimes.attributions import PipelineAttributions, lightgbm_trees
 from flyball.runtimes.outputs import Array, require_numbers, require_probabilities, to_predictions
 from flyball.runtimes.pickles import dump_model, load_model
-from flyball.runtimes.sklearn import to_array
 
 _MODEL = "model.txt"
 _FACTS = "facts.json"

@@ -11,8 +11,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, R
 
 from flyball.domain.registry.runtimes import PredictionFailedError, Predictor
 from flyball.domain.registry.signatures import Arranger, Signature
+from flyball.runtimes.arrays import to_array
 from flyball.runtimes.outputs import Array, are_numbers, to_predictions
-from flyball.runtimes.sklearn import to_array
 
 FILE_NAME = "model.onnx"
 _ONE_INPUT = "features"

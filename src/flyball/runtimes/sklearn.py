@@ -13,6 +13,7 @@ from threadpoolctl import ThreadpoolController
 from flyball.domain.registry.explaining import RawAttributions
 from flyball.domain.registry.runtimes import ModelNotSavedError, PredictionFailedError, Predictor
 from flyball.domain.registry.signatures import Arranger, Signature
+from flyball.runtimes.arrays import A_FEW, to_array
 from flyball.runtimes.attributions import attribute_estimator
 from flyball.runtimes.outputs import Array, are_numbers, to_predictions
 from flyball.runtimes.pickles import dump_model, load_model
@@ -23,8 +24,6 @@ _FACTS = "facts.json"
 # for all of them: measured, at a load of nine on two cores, at 20 ms instead of 2 for one row, 1,050 instead of 130 for
 # 8,000.
 _FEW_ROWS = 10_000
-# So few are converted fastest by way of Python.
-_A_FEW = 8
 _ROUNDING = 1e-12
 
 
@@ -87,7 +86,7 @@ class SklearnPredictor:
         """See `Predictor.predict`."""
         arranged = self._arrange(frame)
         try:
-            if self._compiled is not None and len(frame) <= _A_FEW:
+            if self._compiled is not None and len(frame) <= A_FEW:
                 return np.array([self._compiled(row) for row in arranged.rows()], dtype=np.float64)
             return self._run(to_array(arranged) if self._is_array else arranged)
         except (TypeError, ValueError) as error:
@@ -95,7 +94,7 @@ class SklearnPredictor:
 
     def _predict_array(self, inputs: Array) -> Array:
         try:
-            if self._compiled is not None and len(inputs) <= _A_FEW:
+            if self._compiled is not None and len(inputs) <= A_FEW:
                 return np.array([self._compiled(row) for row in inputs], dtype=np.float64)
             return self._run(inputs)
         except (TypeError, ValueError) as error:
@@ -108,17 +107,6 @@ class SklearnPredictor:
         else:
             raw = self._compute(inputs)
         return to_predictions(raw, self._signature, len(inputs), type(self._model).__name__)
-
-
-def to_array(frame: pl.DataFrame) -> Array:
-    """Return numbers and flags as float64 rows, nulls as NaN; anything else as objects."""
-    if all(dtype.is_numeric() or dtype == pl.Boolean for dtype in frame.dtypes):
-        if len(frame) <= _A_FEW:
-            return np.array(frame.rows(), dtype=np.float64).reshape(len(frame), frame.width)
-        if any(dtype != pl.Float64 for dtype in frame.dtypes):
-            frame = frame.cast(pl.Float64)
-        return frame.to_numpy(order="c")
-    return np.asarray(frame.to_numpy(), dtype=object)
 
 
 def _prove_input(model: Any, signature: Signature, reference: pl.DataFrame) -> tuple[str, Array]:

@@ -12,9 +12,9 @@ import torch
 
 from flyball.domain.registry.runtimes import ModelNotSavedError, PredictionFailedError, Predictor
 from flyball.domain.registry.signatures import Arranger, Signature
+from flyball.runtimes.arrays import to_array
 from flyball.runtimes.outputs import Array, require_numbers, require_probabilities, to_predictions
 from flyball.runtimes.pickles import dump_model, load_model
-from flyball.runtimes.sklearn import to_array
 
 _PROGRAM = "model.pt2"
 _FACTS = "facts.json"

@@ -10,9 +10,9 @@ import xgboost
 from flyball.domain.registry.explaining import RawAttributions
 from flyball.domain.registry.runtimes import ModelNotSavedError, PredictionFailedError, Predictor
 from flyball.domain.registry.signatures import Arranger, Signature
+from flyball.runtimes.arrays import to_array
 from flyball.runtimes.attributions import PipelineAttributions, booster_trees
 from flyball.runtimes.outputs import Array, require_numbers, to_predictions
-from flyball.runtimes.sklearn import to_array
 
 _MODEL = "model.json"
 _FACTS = "facts.json"

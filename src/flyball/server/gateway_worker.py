@@ -18,6 +18,7 @@ from flyball.server.lifeline import when_supervisor_ends
 from flyball.server.logs import set_up_logging
 from flyball.server.memory import limit_memory
 from flyball.server.ports import find_grpc_port
+from flyball.workspace.outline import find_outline, keep_outline
 from flyball.workspace.workspace import Workspace
 
 
@@ -33,7 +34,10 @@ def work(project: str, home: str, host: str, port: str, worker: str = "0", *, is
         is_shared: Whether others listen at the same address.
     """
     when_supervisor_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    workspace = Workspace(Path(project), Path(home))
+    outline = find_outline(Path(home), Path(project))
+    workspace = Workspace(Path(project), Path(home), outline=outline)
+    if outline is None:
+        keep_outline(workspace.home, workspace.project)
     set_up_logging(workspace.settings.log_format)
     workspace.fleet.refresh()
     telemetry = Telemetry(

@@ -82,7 +82,8 @@ class PackageReader:
         """See `Loader.load`."""
         package = self._package(ref)
         plan = package.features
-        declared = self._declarations(ref) if plan.request_features or plan.spine else None
+        needs_source = plan.request_features or (plan.spine and plan.entity is None)
+        declared = self._declarations(ref) if needs_source else None
         return load_package(
             ref,
             package,

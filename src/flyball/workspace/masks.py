@@ -1,11 +1,10 @@
 """What the prediction log may not hold, as the project says."""
 
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 
 from flyball.domain.predictions.masking import Mask, Masking, open_key
-from flyball.workspace.project import Project
+from flyball.workspace.outline import Outline
 
 
 class Masks:
@@ -15,12 +14,12 @@ class Masks:
 
     Args:
         home: Where the key is.
-        project: Gives the project.
+        outline: Gives what the project says of its endpoints.
     """
 
-    def __init__(self, home: Path, project: Callable[[], Project]) -> None:
+    def __init__(self, home: Path, outline: Callable[[], Outline]) -> None:
         self._home = home
-        self._project = project
+        self._outline = outline
         self._masks: dict[str, Mask | None] = {}
 
     def of(self, endpoint: str) -> Mask | None:
@@ -36,13 +35,10 @@ class Masks:
 
     def unlogged(self, model: str) -> frozenset[str]:
         """Return the fields that the log of no endpoint of a model holds as they are."""
-        served = [name for name, endpoint in self._project().endpoints.items() if endpoint.model == model]
+        served = [name for name, endpoint in self._outline().endpoints.items() if endpoint.model == model]
         return frozenset(name for endpoint in served for name in self._fields(endpoint))
 
-    @cached_property
-    def _of_tables(self) -> dict[str, Masking]:
-        return {name: "hash" for table in self._project().tables.values() for name in table.sensitive}
-
     def _fields(self, endpoint: str) -> dict[str, Masking]:
-        declared = self._project().endpoints.get(endpoint)
-        return self._of_tables | (declared.sensitive if declared is not None else {})
+        outline = self._outline()
+        declared = outline.endpoints.get(endpoint)
+        return outline.sensitive | (declared.sensitive if declared is not None else {})

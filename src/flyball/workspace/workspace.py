@@ -56,6 +56,7 @@ from flyball.workspace.attributing import AttributionReader
 from flyball.workspace.deployed import PackageReader
 from flyball.workspace.home import Home
 from flyball.workspace.masks import Masks
+from flyball.workspace.outline import Outline
 from flyball.workspace.project import Project
 from flyball.workspace.rederiving import FeatureRederiver
 from flyball.workspace.trainers import SubprocessTrainer
@@ -81,6 +82,7 @@ class Workspace(Home):
         settings: By default what the project and the environment say.
         is_durable: Whether what is committed survives a power cut; a replay can be lived through again.
         project: What the project's file declares, if it was loaded before.
+        outline: What serving needs of it, if that is known: the file is run only when more is asked for.
     """
 
     def __init__(
@@ -94,15 +96,22 @@ class Workspace(Home):
         settings: Settings | None = None,
         is_durable: bool = True,
         project: Project | None = None,
+        outline: Outline | None = None,
     ) -> None:
         super().__init__(project_dir, home, clock=clock, entropy=entropy, settings=settings, is_durable=is_durable)
         self._project = project
+        self._outline = outline
         self._trainer = trainer
 
     @cached_property
     def project(self) -> Project:
         """What the project's file declares; running it is put off until somebody asks."""
         return self._project or Project.load(self.project_dir)
+
+    @cached_property
+    def outline(self) -> Outline:
+        """What serving needs of the project's file."""
+        return self._outline or Outline.of(self.project)
 
     @cached_property
     def features(self) -> FeatureService:
@@ -148,7 +157,7 @@ class Workspace(Home):
     @cached_property
     def masks(self) -> Masks:
         """What the prediction log may not hold."""
-        return Masks(self.home, lambda: self.project)
+        return Masks(self.home, lambda: self.outline)
 
     @cached_property
     def predictions(self) -> PredictionService:
@@ -182,7 +191,22 @@ class Workspace(Home):
     @cached_property
     def fleet(self) -> Fleet:
         """The versions in memory."""
-        served = [
+        return Fleet(
+            self._list_served(),
+            champions=self.registry,
+            rollouts=self.rollouts,
+            loader=self.loader,
+            db=self.db,
+            journal=self.journal,
+        )
+
+    def _list_served(self) -> list[ServedEndpoint]:
+        if self._outline is not None and self._outline.is_plain:
+            return [
+                ServedEndpoint(name=name, model=endpoint.model, on_violation=endpoint.on_violation)
+                for name, endpoint in self._outline.endpoints.items()
+            ]
+        return [
             ServedEndpoint(
                 name=name,
                 model=endpoint.model,
@@ -192,14 +216,6 @@ class Workspace(Home):
             )
             for name, endpoint in self.endpoints.items()
         ]
-        return Fleet(
-            served,
-            champions=self.registry,
-            rollouts=self.rollouts,
-            loader=self.loader,
-            db=self.db,
-            journal=self.journal,
-        )
 
     @cached_property
     def loader(self) -> ObservedLoader:

@@ -10,6 +10,7 @@ from flyball.core.durations import format_instant
 from flyball.core.encoding import to_plain
 from flyball.core.hashing import shorten
 from flyball.domain.data.recording import OperationContext
+from flyball.domain.data.tables import Table
 from flyball.domain.features.training_sets import TrainingSet
 from flyball.domain.registry.candidates import Evaluation
 from flyball.domain.registry.cards import CardFacts
@@ -105,7 +106,7 @@ class Candidacy:
             signature=signature,
             training=data.frame,
             held_out=held_out,
-            features=_feature_plan(data, signature),
+            features=_feature_plan(data, signature, self._source.tables.get(data.lineage.spine)),
             rules=rules,
             source=self._source,
             with_attributions=self._name in self._source.attributed,
@@ -157,7 +158,7 @@ def _find_held_out(data: TrainingSet, others: Mapping[str, Any]) -> pl.DataFrame
     return None
 
 
-def _feature_plan(data: TrainingSet, signature: Signature) -> FeaturePlan:
+def _feature_plan(data: TrainingSet, signature: Signature, spine: Table | None) -> FeaturePlan:
     return FeaturePlan(
         spine=data.lineage.spine,
         request=data.request_schema,
@@ -175,6 +176,8 @@ def _feature_plan(data: TrainingSet, signature: Signature) -> FeaturePlan:
         request_features=tuple(data.lineage.request_features),
         features=tuple(signature.features.names),
         label=data.lineage.label_rule,
+        entity=None if spine is None else tuple(spine.entity.keys) if spine.entity else (),
+        row_key=None if spine is None else tuple(spine.key),
     )
 
 

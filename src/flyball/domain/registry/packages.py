@@ -107,6 +107,9 @@ class FeaturePlan(msgspec.Struct, frozen=True, kw_only=True):
         request_features: What is computed from the request alone, by name.
         features: The model's features in order.
         label: How labels are matched to predictions.
+        entity: Those key columns that name whom a row is about, and thereby its variant; None where only the package's
+            source tells.
+        row_key: Those that name the row itself; None with ``entity``.
     """
 
     spine: str = ""
@@ -117,6 +120,8 @@ class FeaturePlan(msgspec.Struct, frozen=True, kw_only=True):
     request_features: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     label: LabelRule | None = None
+    entity: tuple[str, ...] | None = None
+    row_key: tuple[str, ...] | None = None
 
 
 class PackageDamagedError(BackendError):

@@ -128,7 +128,8 @@ def load_package(
         package: Its opened package.
         runtimes: Run its model.
         request_features: The functions of the package's own source that its plan names, in any order.
-        spine: The table of the package's own source whose rows are the requests; tells entity and key apart.
+        spine: The table of the package's own source whose rows are the requests; tells entity and key apart where the
+            plan does not.
 
     Raises:
         NotFoundError: The plan names a function that is not given.
@@ -180,6 +181,8 @@ def _find_example(package: Package, plan: FeaturePlan) -> dict[str, Any]:
 
 def _find_keys(plan: FeaturePlan, spine: Table | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return entity and key columns: as the table declares them, else as labels and views use them."""
+    if plan.entity is not None:
+        return plan.entity, plan.row_key or ()
     if spine is not None:
         return tuple(spine.entity.keys) if spine.entity else (), tuple(spine.key)
     rule = msgspec.convert(plan.label, LabelRule) if plan.label else None

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -62,7 +63,6 @@ class FeastApp:
     def __init__(self, workspace: Workspace, *, max_body_bytes: int = 8_000_000) -> None:
         self._workspace = workspace
         self._max_body_bytes = max_body_bytes
-        self._views = workspace.project.views
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feast")
         self._jobs = MaterialisationJobs(workspace)
         self._handlers: dict[str, Callable[[bytes, Scope], Awaitable[Reply]]] = {
@@ -80,6 +80,9 @@ class FeastApp:
             if scope["method"] != "POST":
                 raise MethodNotAllowedError(scope["method"], path, "POST")
             body = await read_body(dict(scope["headers"]), receive, self._max_body_bytes)
+            if "_views" not in vars(self):
+                # The gateway may not have needed the project's file until now; running it may take seconds.
+                await self._in_thread(lambda: self._views)
             reply = await self._handlers[path](body, scope)
         except DisconnectedError:
             return
@@ -89,6 +92,10 @@ class FeastApp:
             _log.exception("POST %s failed", path)
             reply = Reply(500, _encode({"detail": "something went wrong inside Flyball; its log has the reason"}))
         await _send(send, reply)
+
+    @cached_property
+    def _views(self) -> dict[str, FeatureView]:
+        return self._workspace.project.views
 
     async def _get_online_features(self, body: bytes, _scope: Scope) -> Reply:
         asked = _read(body, GetFeatures)
