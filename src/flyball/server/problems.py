@@ -34,12 +34,12 @@ class BodyTooLargeError(InvalidInputError):
 
 
 class BodyUnreadableError(InvalidInputError):
-    """A request's body is not JSON."""
+    """A request's body is not what it should be: JSON, or another kind that the address takes."""
 
     code = "http/body-unreadable"
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the body is not JSON in UTF-8: {reason}")
+    def __init__(self, reason: str, *, wanted: str = "JSON in UTF-8") -> None:
+        super().__init__(f"the body is not {wanted}: {reason}")
 
 
 class MediaTypeError(InvalidInputError):

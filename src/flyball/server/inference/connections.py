@@ -1,10 +1,13 @@
 """Connections over HTTP: uvicorn's, where what is short enough is answered without a task of its own."""
 
 import asyncio
+from collections import deque
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from flyball.core.clock import monotonic_s
 from flyball.server.inference.exchange import Exchange
@@ -23,6 +26,10 @@ _JSON_TYPES = frozenset((b"application/json", b"application/json; charset=utf-8"
 
 _PATIENCE_S = 20.0
 _SLOWEST_BYTES_PER_S = 1_000
+_LONGEST_HEAD_BYTES = 65_536
+# The longest body that is read has 8 MB by default; sent in tiny chunks it takes several times as much.
+_LONGEST_MESSAGE_BYTES = 500_000_000
+_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -41,6 +48,21 @@ class _UnderWay:
         """Stand for the event that wakes a task, of which there is none."""
 
 
+class _Flow(FlowControl):
+    """Reads on only when nothing that was read waits, and the client takes its answers.
+
+    uvicorn reads on at each answer: who sends without ever reading would fill the memory.
+    """
+
+    def __init__(self, transport: asyncio.Transport, pipeline: Collection[Any]) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if not self._pipeline and not self.write_paused:
+            super().resume_reading()
+
+
 class GatewayConnection(HttpToolsProtocol):
     """One connection. Requests of the short way are collected here and given to `ShortWay`; others go uvicorn's way."""
 
@@ -54,26 +76,61 @@ class GatewayConnection(HttpToolsProtocol):
         self._began_s = monotonic_s()
         self._is_receiving = True
         self._received_bytes = 0
+        self._most_bytes = _LONGEST_HEAD_BYTES
+        # Those of the long way, oldest first: uvicorn tells only the newest that its client has left.
+        self._cycles: deque[RequestResponseCycle] = deque()
+        self._unsent_bytes = 0
+        self._unsent_since_s = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `HttpToolsProtocol`."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         self._short_way.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         """See `HttpToolsProtocol`."""
         self._received_bytes += len(data)
         super().data_received(data)
+        # The parser keeps a head, and what follows a chunked body, however long it is.
+        if self._received_bytes > self._most_bytes and self._is_receiving and not self.transport.is_closing():
+            self.transport.write(_TOO_LONG)
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         """See `HttpToolsProtocol`."""
         self._began_s = monotonic_s()
         self._is_receiving = True
         self._received_bytes = 1
+        self._most_bytes = _LONGEST_HEAD_BYTES
         super().on_message_begin()
 
+    def pause_writing(self) -> None:
+        """See `HttpToolsProtocol`. Who does not take answers gets no more of them."""
+        super().pause_writing()
+        self.flow.pause_reading()
+        self._unsent_bytes, self._unsent_since_s = self.transport.get_write_buffer_size(), monotonic_s()
+
+    def resume_writing(self) -> None:
+        """See `HttpToolsProtocol`."""
+        super().resume_writing()
+        self.flow.resume_reading()
+
+    def on_response_complete(self) -> None:
+        """See `HttpToolsProtocol`."""
+        while self._cycles and self._cycles[0].response_complete:
+            self._cycles.popleft()
+        super().on_response_complete()
+
     def end_if_slow(self, now_s: float) -> None:
-        """End a connection whose client sends so slowly that it may only mean to hold it."""
+        """End a connection whose client sends, or takes, so slowly that it may only mean to hold it."""
+        if self.flow.write_paused:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent < self._unsent_bytes:
+                self._unsent_bytes, self._unsent_since_s = unsent, now_s
+            elif now_s - self._unsent_since_s > _PATIENCE_S:
+                self.transport.abort()
+            return
         took_s = now_s - self._began_s
         if self._is_receiving and took_s > _PATIENCE_S and self._received_bytes < _SLOWEST_BYTES_PER_S * took_s:
             if self._received_bytes:
@@ -82,9 +139,11 @@ class GatewayConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """See `HttpToolsProtocol`."""
+        self._most_bytes = _LONGEST_MESSAGE_BYTES
         self._route = self._find_route()
         if self._route is None:
             super().on_headers_complete()
+            self._cycles.append(self.cycle)
             return
         self._exchange = self._short_way.begin()
         self._parts = []
@@ -131,6 +190,8 @@ class GatewayConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `HttpToolsProtocol`."""
         self._short_way.connections.discard(self)
+        for cycle in self._cycles:
+            cycle.disconnected = True
         if self._exchange is not None:
             self._short_way.abandon(self._exchange)
             self._exchange = self._route = None

@@ -16,6 +16,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 JSON = "application/json"
 _FEWEST_COMPRESSED_BYTES = 16_384
 _FASTEST = 1
+_COMPRESSED = "compressed as its Content-Encoding says"
 # zlib takes its own format and that of gzip, whichever the data begins with.
 _EITHER_FORMAT = zlib.MAX_WBITS | 32
 _GZIP = zlib.MAX_WBITS | 16
@@ -131,13 +132,13 @@ def decompress(body: bytes, max_bytes: int) -> bytes:
         try:
             part = machine.decompress(body, max_bytes - size + 1)
         except zlib.error as error:
-            raise BodyUnreadableError(f"it is not compressed as its Content-Encoding says ({error})") from error
+            raise BodyUnreadableError(str(error), wanted=_COMPRESSED) from error
         size += len(part)
         parts.append(part)
         if size > max_bytes:
             raise BodyTooLargeError(max_bytes)
         if not machine.eof:
-            raise BodyUnreadableError("its compressed data is cut off")
+            raise BodyUnreadableError("it is cut off", wanted=_COMPRESSED)
         # Several members may follow each other in one gzip file.
         body = machine.unused_data
         if not body:

@@ -2,8 +2,9 @@
 
 import csv
 import io
-from collections.abc import Callable
-from typing import Any
+from http import HTTPStatus
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,11 +19,15 @@ from flyball.server.mlflow.errors import refuse
 from flyball.server.problems import BodyTooLargeError, BodyUnreadableError, MediaTypeError
 from flyball.version import __version__
 
+if TYPE_CHECKING:
+    import polars as pl
+
 _PARQUET = "application/vnd.apache.parquet"
 _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _ADDRESSES = "POST /invocations and /endpoints/NAME/invocations, GET /ping, /version and /api/2.0/endpoints"
 _LIST = "/api/2.0/endpoints"
 _MOST_BYTES = 64_000_000
+_MOST_UNKNOWN = 20
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -68,6 +73,8 @@ class MlflowScoring:
     def refuse(self, error: FlyballError) -> Reply:
         """Return ``{"error_code", "message"}``."""
         status, content = refuse(error)
+        if isinstance(error, MediaTypeError):
+            status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
         return Reply(status.value, _encode(content), is_last=is_unread(error))
 
     def _describe(self, endpoint: str) -> dict[str, Any]:
@@ -164,14 +171,25 @@ def _read_parquet(loaded: LoadedVersion, body: bytes) -> list[Any]:
         height = pl.scan_parquet(io.BytesIO(body)).select(pl.len()).collect().item()
         if height > MAX_ROWS:
             raise TooManyRowsError(height)
+        _check_columns(loaded, pl.read_parquet_schema(io.BytesIO(body)))
         frame = pl.read_parquet(io.BytesIO(body))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
-        raise BodyUnreadableError("it is no Parquet file, or a damaged one") from error
+        raise BodyUnreadableError("it is damaged, or something else", wanted="a Parquet file") from error
     texts = [pl.col(name).str.len_bytes().sum() for name, dtype in frame.schema.items() if dtype == pl.String]
     if texts and frame.select(pl.sum_horizontal(texts)).item() > _MOST_BYTES:
         raise BodyTooLargeError(_MOST_BYTES)
     frame = frame.select(name for name in frame.columns if not name.startswith("__index_level_"))
     return from_columns(loaded, frame.columns, [list(row) for row in frame.iter_rows()], what="the body")
+
+
+def _check_columns(loaded: LoadedVersion, columns: Mapping[str, "pl.DataType"]) -> None:
+    """Refuse columns that no request has: some bytes can stand for endless lists, or for a million columns."""
+    most = len(loaded.request.schema.fields) + _MOST_UNKNOWN
+    if len(columns) > most:
+        raise InvalidInputError(f"the body must have at most {most} columns, but it has {len(columns):,}")
+    for name, dtype in columns.items():
+        if dtype.is_nested() or str(dtype) in ("Binary", "Object"):
+            raise InvalidInputError(f"the column {name[:100]!r} is {str(dtype)[:100]}, and no field is of such values")
 
 
 _READERS: dict[str, Callable[[LoadedVersion, bytes], list[Any]]] = {

@@ -162,11 +162,11 @@ class OpenInferenceRest:
         try:
             body = _decode(header)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            raise BodyUnreadableError(_reason(header, error)) from error
+            raise _unreadable(header, error) from error
         try:
             inputs, left = _read_inputs(body.inputs, raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BodyUnreadableError(_reason(header, error)) from error
+            raise _unreadable(header, error) from error
         if left:
             raise TensorError(f"{left:,} bytes follow the last binary tensor")
         wanted = body.outputs or []
@@ -190,7 +190,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise BodyUnreadableError(_reason(body, error)) from error
+        raise _unreadable(body, error) from error
 
 
 def version_parameter(content: dict[str, Any]) -> str:
@@ -200,8 +200,14 @@ def version_parameter(content: dict[str, Any]) -> str:
     return str(version)
 
 
-def _reason(body: bytes, error: Exception) -> str:
-    return "it is empty" if not body else "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+def _unreadable(body: bytes, error: Exception) -> BodyUnreadableError:
+    if not body:
+        return BodyUnreadableError("it is empty")
+    if isinstance(error, RecursionError):
+        return BodyUnreadableError("it is nested too deeply")
+    if isinstance(error, msgspec.ValidationError):
+        return BodyUnreadableError(str(error), wanted="a request of the Open Inference Protocol")
+    return BodyUnreadableError(str(error))
 
 
 def _reply(request: Request, method: str, tell: Any) -> Reply:
