@@ -158,8 +158,8 @@ def test_a_bad_invocation_is_refused_with_the_reason(gateway: Gateway, name: str
         (b"customer_id,income,term\n" + b"1,1,1\n" * 10_001, "text/csv", 400),
         (b"PAR1 but not really PAR1", "application/vnd.apache.parquet", 400),
         (b"", "application/vnd.apache.parquet", 400),
-        (b"<xml/>", "application/xml", 400),
-        (b"{}", "application/x-www-form-urlencoded", 400),
+        (b"<xml/>", "application/xml", 415),
+        (b"{}", "application/x-www-form-urlencoded", 415),
     ],
 )
 def test_a_bad_file_is_refused(gateway: Gateway, body: bytes, media_type: str, status: int) -> None:
@@ -175,6 +175,22 @@ def test_a_small_file_that_stands_for_a_billion_rows_is_refused(gateway: Gateway
     body = to_parquet(endless)
     assert len(body) < 500_000
     assert invoke(gateway, body, "application/vnd.apache.parquet").status in (400, 413)
+
+
+@pytest.mark.parametrize(
+    ("frame", "told"),
+    [
+        (pl.select(pl.repeat(1.0, 2_000_000).implode().alias("income")), "'income' is List(Float64)"),
+        (pl.select(income=pl.struct(a=1, b=2)), "no field is of such values"),
+        (pl.select(income=pl.repeat(b"x" * 100_000, 10_000)), "'income' is Binary"),
+        (pl.DataFrame({f"column_{number}": [1] for number in range(1_000)}), "at most 24 columns, but it has 1,000"),
+    ],
+)
+def test_columns_that_stand_for_more_than_they_weigh_are_refused(
+    gateway: Gateway, frame: pl.DataFrame, told: str
+) -> None:
+    response = invoke(gateway, to_parquet(frame), "application/vnd.apache.parquet")
+    assert (response.status, told in response.json["message"]) == (400, True), response.body
 
 
 # KServe

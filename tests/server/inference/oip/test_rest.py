@@ -193,11 +193,11 @@ def test_the_media_type_decides_nothing(gateway: Gateway, media_type: str | None
 BAD = {
     "empty": (b"", "empty"),
     "not JSON": (b"{", "JSON"),
-    "invalid UTF-8": (b'{"inputs": "\xff"}', "JSON"),
+    "invalid UTF-8": (b'{"id": "\xff", "inputs": []}', "not JSON in UTF-8"),
     "NaN": (b'{"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [NaN, 1, 2]}]}', "JSON"),
     "nested too deeply": (b'{"inputs": [{"data": ' + b"[" * 100_000, "deep"),
     "a list": (b"[]", "object"),
-    "no inputs": ({}, "inputs"),
+    "no inputs": ({}, "not a request of the Open Inference Protocol: Object missing required field `inputs`"),
     "no tensors": ({"inputs": []}, "no row"),
     "an empty batch": (matrix(data=[]), "no row"),
     "a shape of other type": (matrix(ROW, shape=["1", 3]), "int"),
