@@ -6,7 +6,7 @@
     tables/NAME/00000.parquet   the rows of every table of the database, sorted by its key
     listing/00000.parquet       every file below: its path, length and SHA-256
     blobs/ab/abcdef...          content by SHA-256: snapshots' files, artifacts
-    packages/, predictions/, spool/    as they lie in the home
+    packages/, predictions/, spool/, streams/    as they lie in the home
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from flyball.core.errors import BackendError, InvalidInputError
 FORMAT = 1
 MANIFEST = "manifest.json"
 TABLES, LISTING, BLOBS = "tables", "listing", "blobs"
-FOLDERS = ("packages", "predictions", "spool")
+FOLDERS = ("packages", "predictions", "spool", "streams")
 """Folders of a home whose files are taken along as they are."""
 
 

@@ -18,6 +18,7 @@ from flyball.domain.predictions.sealing import SEAL_LOCK
 from flyball.storage.catalog import TableShape, list_shapes, read_pages
 from flyball.storage.db import Transaction
 from flyball.storage.schema import migration_names
+from flyball.storage.tables.taken import holding_stream, list_streams
 from flyball.version import __version__
 from flyball.workspace.archives import BLOBS, FOLDERS, FORMAT, LISTING, MANIFEST, TABLES, FileCount, Manifest, Part
 from flyball.workspace.archives import TableContent as Content
@@ -66,6 +67,8 @@ def export_home(home: Home, archive: Path, *, tell: Callable[[str], None] = lamb
             stack.enter_context(
                 holding_lock(lock, held_message="predictions are being sealed", hint="Try again in a moment.")
             )
+        for table in list_streams(home.home / "streams"):
+            stack.enter_context(holding_stream(table))
         tables = {}
         with home.db.read() as tx:
             sealed = _sealed_sources(tx)

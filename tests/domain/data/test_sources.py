@@ -12,13 +12,14 @@ from deltalake import DeltaTable, write_deltalake
 from tests.servers import PostgresqlServer, postgresql
 
 from flyball.core.clock import SimulatedClock
-from flyball.core.errors import FlyballError, InvalidInputError
+from flyball.core.errors import FlyballError, InvalidInputError, NotFoundError
 from flyball.domain.data import store
 from flyball.domain.data.service import DataService
 from flyball.domain.data.tables import Table
 from flyball.domain.journal.service import Journal
 from flyball.storage.blobs import LocalBlobStore
 from flyball.storage.db import Database
+from flyball.storage.tables import choosing
 from flyball.storage.tables.delta import VersionMissingError
 from flyball.storage.tables.sql import (
     DatabaseUnreachableError,
@@ -291,3 +292,32 @@ def test_snapshots_of_a_table_that_grows_at_its_end_share_what_they_have_in_comm
     third = data.snapshot(table)  # a row in the middle changed: nothing can be shared
     assert len(third.files) == 1
     assert data.read(third.id).collect()["label"][0] == 9
+
+
+def test_a_source_of_another_package_is_found_by_the_scheme_of_its_url(
+    tmp_path: Path, data: DataService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = (
+        "import polars as pl\n"
+        "from flyball.storage.tables.port import Found\n"
+        "from flyball.storage.tables.sources import DataFile\n"
+        "class Numbers:\n"
+        "    def __init__(self, asked): self._count = int(asked.source.partition('://')[2])\n"
+        "    def fingerprint(self): return str(self._count)\n"
+        "    def open(self, scratch, digest_files):\n"
+        "        pl.DataFrame({'n': range(self._count)}).write_parquet(scratch)\n"
+        "        return Found('parquet', scratch, [DataFile(scratch, {})])\n"
+    )
+    package, metadata = tmp_path / "plugin", tmp_path / "plugin" / "numbers_source-1.dist-info"
+    metadata.mkdir(parents=True)
+    (package / "numbers_source.py").write_text(module)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: numbers-source\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[flyball.tables]\nnumbers = numbers_source:Numbers\n")
+    monkeypatch.syspath_prepend(package)
+    choosing._openers.cache_clear()
+    try:
+        assert rows_of(data, Table("numbers://3", name="three")) == [(0,), (1,), (2,)]
+        with pytest.raises(NotFoundError, match="number"):
+            data.snapshot(Table("numbrs://3", name="typo"))
+    finally:
+        choosing._openers.cache_clear()

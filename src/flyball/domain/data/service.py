@@ -45,6 +45,8 @@ from flyball.domain.journal.service import Journal
 from flyball.storage.blobs import LocalBlobStore
 from flyball.storage.db import Database
 
+STREAMS = "streams"
+"""The folder beside the blobs in which tables that come from streams keep what they took."""
 Reports = list[Report]  # in the class below, `list` is a method
 
 
@@ -78,6 +80,7 @@ class DataService:
         self._digests = FileDigests(db, blobs)
         self._declared: dict[str, Table] = {}
         self._sample = sample
+        self._kept = blobs.root.parent / STREAMS
 
     def snapshot(
         self,
@@ -107,7 +110,7 @@ class DataService:
         name = table.required_name
         self.declare(table)
         declaration = declaration_digest(table, self._root, self._digests.digest)
-        with opened_source(table, self._root, self._digests.digest_all, self._blobs) as source:
+        with opened_source(table, self._root, self._kept, self._digests.digest_all, self._blobs) as source:
             content, is_new = self._content(source, declaration, accept_schema_change=accept_schema_change)
         snapshot = self._cut(content, table, as_of)
         with self._db.read() as tx:
@@ -138,21 +141,29 @@ class DataService:
         written together with what the table holds by then.
         """
         name = table.required_name
-        seen = self.fingerprint(table)
-        with self._db.read() as tx:
-            last = store.find_watch(tx, name)
-        snapshot = self.snapshot(table, actor=actor)
-        if last is not None and (last.fingerprint, last.content_id) == (seen, snapshot.digest):
-            return snapshot
-        held = Watch(
-            table=name,
-            fingerprint=seen,
-            content_id=snapshot.digest,
-            rows=snapshot.rows,
-            files=len(snapshot.files),
-        )
+        while True:
+            seen = self.fingerprint(table)
+            with self._db.read() as tx:
+                last = store.find_watch(tx, name)
+            snapshot = self.snapshot(table, actor=actor)
+            held = Watch(
+                table=name,
+                fingerprint=seen,
+                content_id=snapshot.digest,
+                rows=snapshot.rows,
+                files=len(snapshot.files),
+            )
+            if last == held or self._note_change(last, held, snapshot, actor):
+                return snapshot
+
+    def _note_change(self, last: Watch | None, held: Watch, snapshot: Snapshot, actor: str) -> bool:
+        """Keep what a table holds and tell of the change; not where another process has kept something meanwhile.
+
+        What was looked at before that may be older than what it saw: it would be told as a change back.
+        """
         with self._db.begin() as tx:
-            last = store.find_watch(tx, name)
+            if store.find_watch(tx, held.table) != last:
+                return False
             store.put_watch(tx, held)
             if last is not None and last.content_id != held.content_id:
                 data = {
@@ -161,8 +172,8 @@ class DataService:
                     "rows_added": held.rows - last.rows,
                     "files_added": held.files - last.files,
                 }
-                self._journal.append(tx, "data.table.grown", f"table/{name}", data, actor=actor)
-        return snapshot
+                self._journal.append(tx, "data.table.grown", f"table/{held.table}", data, actor=actor)
+        return True
 
     def declare(self, table: Table) -> None:
         """Make a declaration known, as `snapshot` does: what a sample is chosen by, and what its keys point to."""
@@ -282,7 +293,7 @@ class DataService:
         Raises:
             SourceMissingError: There is no source.
         """
-        return fingerprint(table, self._root)
+        return fingerprint(table, self._root, self._kept)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

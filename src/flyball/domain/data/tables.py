@@ -11,7 +11,7 @@ from flyball.core.errors import InvalidInputError
 from flyball.domain.data.expectations import ColumnRules, flatten, require_expectations
 from flyball.domain.data.rules import Rule
 from flyball.domain.data.schemas import DTYPES, DType
-from flyball.storage.tables.urls import is_database, sqlite_path
+from flyball.storage.tables.urls import is_database, is_url, sqlite_path
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,7 +52,8 @@ class Table:
     Args:
         source: A path (a relative one starts at the project's folder), or the URL of a database:
             ``sqlite:///data/shop.db``, ``postgresql://user:${PGPASSWORD}@host/shop``, ``snowflake://...``, or
-            ``adbc+DRIVER://...`` for any ADBC driver. ``${NAME}`` stands for an environment variable.
+            ``adbc+DRIVER://...`` for any ADBC driver; or a topic: ``kafka://host:9092/payments``. ``${NAME}`` stands
+            for an environment variable.
         entity: Whom or what the rows are about.
         time: The column that says when a row held. Text is read as ISO 8601 or by ``time_format``; without a
             zone it is UTC.
@@ -61,7 +62,8 @@ class Table:
         time_format: How text of ``time`` and ``known`` is written, such as ``"%m/%d/%y"``.
         time_zone: The zone of times that name none, such as ``Europe/Berlin``; UTC without it.
         nulls: Texts of a CSV file that mean that a value is missing.
-        types: Types of columns of a CSV file, where their values would tell otherwise: ``{"sku": "string"}``.
+        types: Types of columns of a CSV file, where their values would tell otherwise: ``{"sku": "string"}``; of a
+            topic the fields of its messages that are columns.
         version: Of a Delta table: the number of the version to read, or an instant at which it was the newest.
         sql: Of a database: a table's name, or a query.
         files: Of a folder: which of its files are rows, such as ``"**/*.jpg"``.
@@ -137,7 +139,7 @@ class Table:
 
     def place(self, root: Path) -> str:
         """Return the path of what the table is read from; the URL of a database that is no file."""
-        if is_database(self.source):
+        if is_url(self.source):
             return str(sqlite_path(self.source, root) or self.source)
         return str(root / Path(self.source).expanduser())
 

@@ -347,7 +347,7 @@ class FeatureService:
         found = self._computed.get(key)
         if found is not None and found.fingerprint == fingerprint:
             return found
-        snapshot = self._data.snapshot(view.table)  # of all rows, also of those that a replay does not know yet
+        snapshot = self._data.watch(view.table)  # of all rows, also of those that a replay does not know yet
         source = digest_value([snapshot.id, encode_rules(view.table.expectations).decode()])
         if found is None or found.source != source:
             rows = self._data.read(snapshot.id, without_quarantined=view.table.expectations)

@@ -9,7 +9,8 @@ import polars as pl
 
 from flyball.core.errors import NotFoundError
 from flyball.storage.tables.csv import first_line
-from flyball.storage.tables.sources import DataFile, SourceUnreadableError
+from flyball.storage.tables.port import Asked, DigestFiles, Found
+from flyball.storage.tables.sources import DataFile, SourceUnreadableError, fingerprint_source, list_files
 
 # With these the active files alone do not say what the table's rows are.
 _NEED_A_READER = {"deletionVectors", "columnMapping", "typeWidening", "typeWidening-preview"}
@@ -41,6 +42,30 @@ class VersionMissingError(NotFoundError):
             f"the {what} has no version {version}; the newest is {newest}",
             hint="Correct version= of the table: a number, or an instant after the table was made.",
         )
+
+
+class DeltaSource:
+    """See `TableSource`.
+
+    Args:
+        asked: The declaration.
+    """
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+
+    def fingerprint(self) -> str:
+        """See `TableSource.fingerprint`. A Delta table is judged by its log."""
+        return fingerprint_source(self._asked.path, self._asked.what)
+
+    def open(self, scratch: Path, digest_files: DigestFiles) -> Found:
+        """See `TableSource.open`."""
+        path, what = self._asked.path, self._asked.what
+        found = open_delta(path, what=what, version=self._asked.version)
+        if found.is_plain:
+            return Found("delta", path, found.files, found.schema)
+        files = [DataFile(file, {}) for file in list_files(path, "parquet", what)]
+        return Found("delta", path, files, found.schema, found.version)
 
 
 def open_delta(path: Path, *, what: str, version: int | datetime | None = None) -> DeltaVersion:

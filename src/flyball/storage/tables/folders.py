@@ -1,14 +1,42 @@
 """A folder of files as a table: one row a file, such as an image or a recording."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
-from flyball.storage.tables.sources import SourceMissingError
+from flyball.core.hashing import digest_value
+from flyball.storage.tables.port import Asked, DigestFiles, Found
+from flyball.storage.tables.sources import DataFile, SourceMissingError, stat_token
 
 MODIFIED, DIGEST, FILE = "modified_at", "digest", "file"
+
+
+class FolderSource:
+    """See `TableSource`.
+
+    Args:
+        asked: The declaration.
+    """
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+
+    def fingerprint(self) -> str:
+        """See `TableSource.fingerprint`."""
+        return digest_value([[str(member), stat_token(member)] for member in self._members()])
+
+    def open(self, scratch: Path, digest_files: DigestFiles) -> Found:
+        """See `TableSource.open`."""
+        members = self._members()
+        frame = describe_members(self._asked.path, members, digest_files, with_times=self._asked.has_times)
+        frame.write_parquet(scratch)
+        kept = dict(zip(frame[DIGEST], members, strict=True))
+        return Found("parquet", scratch, [DataFile(scratch, {})], members=kept)
+
+    def _members(self) -> list[Path]:
+        return list_members(self._asked.path, self._asked.files, self._asked.what)
 
 
 def list_members(folder: Path, pattern: str, what: str) -> list[Path]:
@@ -30,7 +58,7 @@ def list_members(folder: Path, pattern: str, what: str) -> list[Path]:
 
 
 def describe_members(
-    folder: Path, members: Sequence[Path], digest_files: Callable[[list[Path]], list[str]], *, with_times: bool
+    folder: Path, members: Sequence[Path], digest_files: DigestFiles, *, with_times: bool
 ) -> pl.DataFrame:
     """Return one row a file: ``path``, ``folder``, ``name``, ``size_bytes``, ``digest``.
 

@@ -1,6 +1,5 @@
 """Tables of databases: a query's rows, streamed into one Parquet file through an ADBC driver."""
 
-import os
 import re
 from collections.abc import Sequence
 from importlib import import_module
@@ -8,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from flyball.core.errors import BackendUnavailableError, InvalidInputError, PluginError
+from flyball.core.hashing import digest_value
 from flyball.storage.tables.csv import first_line
-from flyball.storage.tables.urls import ANY, DRIVERS, mask, sqlite_path
+from flyball.storage.tables.port import Asked, DigestFiles, Found
+from flyball.storage.tables.sources import DataFile, stat_token
+from flyball.storage.tables.urls import ANY, DRIVERS, expand, mask, sqlite_path
 
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
 _NAME = re.compile(r"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*){0,2}")
 
 
@@ -45,6 +46,34 @@ class DriverMissingError(PluginError):
         super().__init__(
             f"the {what} needs the driver {driver!r}, which is not installed", hint=f"Install it: {install}"
         )
+
+
+class DatabaseSource:
+    """See `TableSource`.
+
+    Args:
+        asked: The declaration.
+    """
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+
+    def fingerprint(self) -> str:
+        """See `TableSource.fingerprint`. How many rows there are and the newest instant; of SQLite its files' state."""
+        asked = self._asked
+        local = sqlite_path(asked.source, asked.root)
+        if local is not None and local.exists():
+            logs = [local, local.with_name(local.name + "-wal")]
+            return digest_value([stat_token(file) for file in logs if file.exists()])
+        statement = count_rows(asked.sql, asked.newest)
+        return digest_value(fetch_one(asked.source, statement, root=asked.root, what=asked.what))
+
+    def open(self, scratch: Path, digest_files: DigestFiles) -> Found:
+        """See `TableSource.open`."""
+        asked = self._asked
+        statement = select_rows(asked.sql, asked.order)
+        fetch_rows(asked.source, statement, scratch, root=asked.root, what=asked.what)
+        return Found("parquet", scratch, [DataFile(scratch, {})])
 
 
 def select_rows(sql: str, order: Sequence[str] = ()) -> str:
@@ -110,25 +139,6 @@ class _executed:  # noqa: N801  a context manager, used like a function
         if hasattr(self, "_cursor"):
             self._cursor.close()
         self._connection.close()
-
-
-def expand(source: str, what: str) -> str:
-    """Put environment variables in place of ``${NAME}``, so that a project file need not hold a password.
-
-    Raises:
-        InvalidInputError: One is not set.
-    """
-
-    def value(found: re.Match[str]) -> str:
-        text = os.environ.get(found[1])
-        if text is None:
-            raise InvalidInputError(
-                f"the source of the {what} names ${{{found[1]}}}, which is not set in the environment",
-                hint=f"Set it: export {found[1]}=...",
-            )
-        return text
-
-    return _VARIABLE.sub(value, source)
 
 
 def _driver(url: str, path: Path | None, what: str) -> tuple[Any, Any]:
