@@ -1,6 +1,7 @@
 """Profiles fix the cells, counts add up over them."""
 
 import math
+import sys
 from datetime import UTC, datetime
 
 import polars as pl
@@ -69,6 +70,12 @@ def test_numbers_fall_into_ten_cells_of_equal_shares() -> None:
     assert column.cells == (100,) * 10
     assert (column.mean, column.min, column.max) == (499.5, 0, 999)
     assert column.std == pytest.approx(288.675, abs=0.001)
+
+
+def test_a_constant_may_be_the_least_number_there_is() -> None:
+    profile = Profile.of(pl.DataFrame({"x": [-sys.float_info.max] * 3}))
+    assert profile.columns["x"].cells == (3, 0)
+    assert from_json(to_json(profile), Profile) == profile
 
 
 def test_few_values_have_a_cell_each() -> None:

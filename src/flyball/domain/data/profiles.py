@@ -227,7 +227,8 @@ def _edges(finite: "Floats") -> tuple[float, ...]:
     if len(distinct) == 1:
         # A constant has a cell of its own between what is below and what is above it.
         value = float(distinct[0])
-        return (math.nextafter(value, -math.inf), value)
+        below = math.nextafter(value, -math.inf)
+        return (below, value) if math.isfinite(below) else (value,)
     if len(distinct) <= _MOST_CELLS:
         # Halves first: the sum of two large numbers may overflow.
         middles = distinct[:-1] / 2 + distinct[1:] / 2
