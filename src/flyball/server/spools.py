@@ -3,9 +3,8 @@
 import logging
 import threading
 
-from flyball.core.errors import FlyballError
 from flyball.workspace.home import Home
-from flyball.workspace.live_runs import HomeDestination, send_spooled_to
+from flyball.workspace.live_runs import send_spools
 
 _EVERY_S = 5.0
 _log = logging.getLogger("flyball.run")
@@ -17,14 +16,18 @@ def start_taking_up(home: Home) -> None:
 
 
 def _work(home: Home) -> None:
-    destination = HomeDestination(home.project_dir, home.home)
+    waiting: dict[str, str] = {}
     pause = threading.Event()
     while True:
         try:
-            for run_id in send_spooled_to(home.home, destination):
+            sent = send_spools(home.project_dir, home.home)
+            for run_id in sent.complete:
                 _log.info("run %s, which its program left unfinished, is kept", run_id)
-        except FlyballError as error:
-            _log.warning("a spool cannot be kept yet: %s", error)
+            for run_id, reason in sent.refused.items():
+                _log.warning("run %s cannot be completed, so its spool is set aside: %s", run_id, reason)
+            for run_id in sent.waiting.keys() - waiting.keys():
+                _log.warning("run %s cannot be sent yet: %s", run_id, sent.waiting[run_id])
+            waiting = sent.waiting
         except Exception:  # noqa: BLE001 - the thread's edge: the next round may do better
             _log.exception("taking up spools failed")
         pause.wait(_EVERY_S)

@@ -1,6 +1,7 @@
 """``fb.run()``: finds where a program's run is kept, a home or a server, and opens it there."""
 
 import http.client
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,17 @@ from flyball.core.ids import IdSource
 from flyball.core.settings import FILE_NAME, PROJECT_FILE, load_settings
 from flyball.domain.tracking.live_runs import LiveRun
 from flyball.domain.tracking.records import Batch, Record, encode_batch
-from flyball.domain.tracking.shipping import Destination, send_left_behind
+from flyball.domain.tracking.shipping import Destination, Sent, send_left_behind
+from flyball.domain.tracking.spool import list_spools
 from flyball.workspace.home import Home
 
 SPOOL_FOLDER = "spool"
 _HOME = ".flyball"
 _TIMEOUT_S = 30.0
 _MEDIA_TYPE = "application/msgpack"
+_TYPE_PREFIX = "urn:flyball:"
+_TRY_AGAIN = {408, 425, 429}
+_SHOWN = 100
 
 
 def run(
@@ -59,16 +64,21 @@ def run(
     project_dir = _find_project()
     settings = load_settings(project_dir)[0]
     place = (Path(home) if home is not None else project_dir / _HOME).resolve()
-    destination = find_destination(project_dir, place, server if server is not None else settings.server)
+    address = (server if server is not None else settings.server).strip()
+    destination = find_destination(project_dir, place, address)
     clock = SystemClock()
+    spools = place / SPOOL_FOLDER
+    alongside = _start_sending_the_rest(project_dir, place) if list_spools(spools) else None
     opened = LiveRun(
         IdSource(clock).new(),
-        place / SPOOL_FOLDER,
-        _SendingTheRestFirst(destination, place / SPOOL_FOLDER),
+        spools,
+        destination,
         clock,
         name=name,
         experiment=experiment,
         project_dir=project_dir,
+        address=address,
+        alongside=alongside,
     )
     if params:
         opened.log_params(params)
@@ -78,8 +88,34 @@ def run(
 
 
 def find_destination(project_dir: Path, home: Path, server: str) -> Destination:
-    """Return where runs are kept: the server, or the home itself where none is named."""
+    """Return where runs are kept: the server, or the home itself where none is named.
+
+    Raises:
+        InvalidInputError: The server's address is none.
+    """
     return ServerDestination(server) if server else HomeDestination(project_dir, home)
+
+
+def send_spools(project_dir: Path, home: Path, server: str | None = None) -> Sent:
+    """Send what programs of a home left in their spools, each to where it was bound. See `send_left_behind`.
+
+    Args:
+        project_dir: The project's folder.
+        home: Where the spools are.
+        server: Where all of them go instead, such as when the server has moved.
+    """
+    return send_left_behind(
+        home / SPOOL_FOLDER,
+        lambda address: find_destination(project_dir, home, address if server is None else server),
+        SystemClock(),
+    )
+
+
+def _start_sending_the_rest(project_dir: Path, home: Path) -> threading.Thread:
+    """Send what earlier runs of the home left behind, off the way of the run that begins."""
+    work = threading.Thread(target=send_spools, args=(project_dir, home), name="flyball-rest", daemon=True)
+    work.start()
+    return work
 
 
 class HomeDestination:
@@ -111,11 +147,13 @@ class ServerDestination:
             port = parts.port
         except ValueError:
             port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+        is_plain = not (parts.query or parts.fragment or parts.username or parts.password)
+        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or not is_plain:
             raise InvalidInputError(
                 f"{address!r} is not the address of a server", hint="Write it as http://127.0.0.1:3592."
             )
         self.address = address
+        self._prefix = parts.path.rstrip("/")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname, port, timeout=_TIMEOUT_S)
 
@@ -133,36 +171,27 @@ class ServerDestination:
 
     def _ask(self, method: str, path: str, body: Any, headers: dict[str, str]) -> dict[str, Any]:
         try:
-            self._connection.request(method, path, body, headers)
+            self._connection.request(method, self._prefix + path, body, headers)
             response = self._connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             raise BackendUnavailableError(f"the server at {self.address} does not answer: {error!r}") from error
-        if response.status >= 500:
+        if response.status >= 500 or response.status in _TRY_AGAIN:
             raise BackendUnavailableError(f"the server at {self.address} answers {response.status}")
-        answer = from_json(content, dict[str, Any], what="the server's answer")
-        if response.status >= 400:
-            raise BackendError(str(answer.get("detail") or answer), hint=str(answer.get("hint") or ""))
-        return answer
-
-
-class _SendingTheRestFirst:
-    """A destination that first takes what earlier runs of the home left behind; used by one thread."""
-
-    def __init__(self, destination: Destination, spools: Path) -> None:
-        self._destination = destination
-        self._spools = spools
-        self._is_first = True
-
-    def receive(self, run_id: str, first: int, records: list[Record]) -> int:
-        if self._is_first:
-            send_left_behind(self._spools, self._destination, SystemClock())
-            self._is_first = False
-        return self._destination.receive(run_id, first, records)
-
-    def put_blob(self, path: Path, digest: str) -> None:
-        self._destination.put_blob(path, digest)
+        try:
+            answer = from_json(content, dict[str, Any], what="the server's answer")
+        except InvalidInputError:
+            answer = {}
+        if response.status == 200 and answer:
+            return answer
+        if not str(answer.get("type")).startswith(_TYPE_PREFIX):
+            # A proxy, or another server at that address: what is logged must not be given up because of it.
+            shown = content[:_SHOWN].decode(errors="replace")
+            raise BackendUnavailableError(
+                f"what answers at {self.address} is no Flyball: status {response.status}, {shown!r}"
+            )
+        raise BackendError(str(answer["detail"]), hint=str(answer.get("hint") or ""))
 
 
 def _find_project() -> Path:
@@ -171,12 +200,3 @@ def _find_project() -> Path:
         if (folder / PROJECT_FILE).is_file() or (folder / FILE_NAME).is_file():
             return folder
     return here
-
-
-def send_spooled_to(home: Path, destination: Destination) -> list[str]:
-    """Send what programs of a home left in their spools. See `send_left_behind`.
-
-    Raises:
-        BackendUnavailableError: The destination does not answer.
-    """
-    return send_left_behind(home / SPOOL_FOLDER, destination, SystemClock())

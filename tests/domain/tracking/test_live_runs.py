@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -21,8 +22,8 @@ from flyball.core.ids import IdSource
 from flyball.domain.tracking.live_runs import LiveRun
 from flyball.domain.tracking.records import Batch, Finished, Kept, Params, Point, Record, Started, Tags
 from flyball.domain.tracking.runs import RunStatus
-from flyball.domain.tracking.shipping import send_left_behind
-from flyball.domain.tracking.spool import Spool, SpoolReader, list_spools, taking_over
+from flyball.domain.tracking.shipping import Sent, send_left_behind
+from flyball.domain.tracking.spool import Spool, SpoolReader, list_refused, list_spools, taking_over
 from flyball.workspace.home import Home
 from flyball.workspace.live_runs import HomeDestination
 
@@ -83,6 +84,32 @@ def open_run(home: Home, destination: object, name: str = "") -> LiveRun:
 
 def destination(home: Home) -> HomeDestination:
     return HomeDestination(home.project_dir, home.home)
+
+
+def send_rest(home: Home) -> Sent:
+    return send_left_behind(home.home / "spool", lambda _: destination(home), home.clock)
+
+
+def make_spool(home: Home, run_id: str, records: list[Record], address: str = "") -> Path:
+    """Write a spool as a program leaves it that was killed."""
+    spool = Spool(home.home / "spool" / run_id, address)
+    for record in records:
+        spool.append(record)
+    spool.close()
+    return spool.folder
+
+
+def run_program(home: Home, text: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that logs to the home, with ``run`` open."""
+    begin = f"import os, sys, flyball as fb\nrun = fb.run('it', home={str(home.home)!r})\n"
+    return subprocess.run(
+        [sys.executable, "-c", begin + text],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=home.project_dir,
+    )
 
 
 def test_all_that_is_logged_is_kept_when_the_block_ends(home: Home) -> None:
@@ -154,15 +181,15 @@ def test_a_run_without_an_answer_stays_on_disk_and_is_sent_once_later(
         run.log_metric("loss", float(step), step=step)
     run.finish(timeout=timedelta(milliseconds=50))
     assert run.id in capsys.readouterr().err
-    assert send_left_behind(home.home / "spool", destination(home), home.clock) == [run.id]
-    assert send_left_behind(home.home / "spool", destination(home), home.clock) == []
+    assert send_rest(home).complete == [run.id]
+    assert send_rest(home).complete == []
     assert home.tracking.get_run(run.id).status is RunStatus.SUCCEEDED
     assert len(home.tracking.list_points(run.id, "loss")) == 5
 
 
 def test_a_spool_whose_program_works_is_left_to_it(home: Home) -> None:
     run = open_run(home, Away())
-    assert send_left_behind(home.home / "spool", destination(home), home.clock) == []
+    assert send_rest(home).complete == []
     run.finish(timeout=timedelta(milliseconds=10))
 
 
@@ -184,7 +211,7 @@ os.kill(os.getpid(), 9)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (-9, "logged\n")
-    assert send_left_behind(home.home / "spool", destination(home), home.clock) == ["r1"]
+    assert send_rest(home).complete == ["r1"]
     found = home.tracking.get_run("r1")
     assert (found.status, found.error) == (RunStatus.FAILED, "its program ended without closing it")
     assert [point.value for point in home.tracking.list_points("r1", "loss")] == [float(step) for step in range(1000)]
@@ -245,11 +272,8 @@ def test_however_often_sending_fails_each_record_is_kept_once_and_in_order(
     spool.close()
     flaky = Flaky(destination(home), seed, failures)
     for _ in range(failures + 1):
-        try:
-            if send_left_behind(root, flaky, home.clock):
-                break
-        except BackendUnavailableError:
-            continue
+        if send_left_behind(root, lambda _: flaky, home.clock).complete:
+            break
     found = home.tracking.describe_run(run_id)
     assert found.run.status is RunStatus.FAILED  # nobody said how it ended
     points = {(p.name, p.step, p.at_us, p.value) for p in records if isinstance(p, Point)}
@@ -287,9 +311,148 @@ def test_only_one_takes_a_spool_over(tmp_path: Path) -> None:
         assert is_ours and not is_second
 
 
-def test_records_that_skip_others_are_refused(home: Home) -> None:
-    with pytest.raises(ConflictError, match="cannot follow"):
-        home.tracking.receive(Batch(run_id="r", first=3, records=[]))
+def test_records_that_skip_others_are_not_kept_but_answered_with_where_to_go_on(home: Home) -> None:
+    started = Started("", "e", "user", "", 1)
+    assert home.tracking.receive(Batch(run_id="r", first=0, records=[started])) == 1
+    assert home.tracking.receive(Batch(run_id="r", first=3, records=[Tags({"a": "b"})])) == 1
+    assert home.tracking.describe_run("r").tags == {}
+
+
+def test_a_run_goes_on_after_its_store_was_restored_from_a_backup(home: Home) -> None:
+    """Records that were acknowledged and are gone again are sent once more."""
+    inner = destination(home)
+
+    class Forgetful:
+        has_forgotten = False
+
+        def receive(self, run_id: str, first: int, records: list[Record]) -> int:
+            kept = inner.receive(run_id, first, records)
+            if kept > 5 and not self.has_forgotten:
+                self.has_forgotten = True
+                with home.db.begin() as tx:
+                    for table, column in (("tracking_run", "id"), ("tracking_received", "run_id")):
+                        tx.execute(f"DELETE FROM {table} WHERE {column} = ?", (run_id,))
+            return kept
+
+        def put_blob(self, path: Path, digest: str) -> None:
+            inner.put_blob(path, digest)
+
+    run = open_run(home, Forgetful())
+    for step in range(200):
+        run.log_metric("loss", float(step), step=step)
+        time.sleep(0.001)
+    run.finish()
+    assert [point.value for point in home.tracking.list_points(run.id, "loss")] == [float(step) for step in range(200)]
+
+
+def test_what_is_bound_for_one_server_goes_nowhere_else_and_holds_up_nothing(home: Home) -> None:
+    started = Started("", "e", "user", "", 1)
+    make_spool(home, "1", [started], "http://127.0.0.1:9")
+    make_spool(home, "2", [started])
+    asked = []
+
+    def find(address: str) -> object:
+        asked.append(address)
+        return Away() if address else destination(home)
+
+    sent = send_left_behind(home.home / "spool", find, home.clock)  # type: ignore[arg-type]
+    assert (sent.complete, sent.waiting) == (["2"], {"1": "it is away"})
+    assert asked == ["http://127.0.0.1:9", ""]
+    assert [run.id for run in home.tracking.list_runs()] == ["2"]
+    assert [folder.name for folder in list_spools(home.home / "spool")] == ["1"]
+
+
+def test_a_spool_that_is_refused_is_set_aside_with_the_reason(home: Home) -> None:
+    make_spool(home, "1", [Tags({"a": "b"})])
+    assert "1" in send_rest(home).refused
+    assert send_rest(home) == Sent(complete=[], waiting={}, refused={})
+    [(folder, reason)] = list_refused(home.home / "spool").items()
+    assert (folder / "records").exists() and "no run" in reason
+
+
+def test_a_spool_all_of_which_arrived_is_closed_as_its_program_closed_it(home: Home) -> None:
+    """The answer to the last records was lost, and then the program was killed."""
+    records: list[Record] = [Started("", "e", "user", "", 1), Finished(RunStatus.SUCCEEDED, "", 2)]
+    home.tracking.receive(Batch(run_id="1", first=0, records=records))
+    make_spool(home, "1", records)
+    assert send_rest(home).complete == ["1"]
+    assert home.tracking.get_run("1").status is RunStatus.SUCCEEDED
+
+
+def test_a_record_longer_than_what_is_read_at_once_is_read(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "r")
+    long: list[Record] = [Tags({"t": "x" * 3_000_000}), Point("loss", 1.0, 0, 0)]
+    for record in long:
+        spool.append(record)
+    reader = SpoolReader(tmp_path / "r")
+    assert reader.read(1) + reader.read(10) == long
+    spool.close()
+
+
+def test_thousands_of_long_parameters_are_kept_as_far_as_they_say_something(home: Home) -> None:
+    with open_run(home, destination(home)) as run:
+        run.log_params({f"p{number}": "ä" * 10_000 for number in range(1_000)})
+        run.log_params({"path": "caf\udce9\0", "list": list(range(5_000))})
+    params = home.tracking.describe_run(run.id).params
+    assert len(params) == 1_002
+    assert params["p0"] == "ä" * 1_999 + "…"
+    assert params["path"] == "caf?\N{REPLACEMENT CHARACTER}"
+    assert params["list"].startswith("[0, 1, 2")
+
+
+@pytest.mark.parametrize("value", ["x" * 8_001, "half \ud800"])
+def test_a_tag_that_cannot_be_kept_is_refused(home: Home, value: str) -> None:
+    with open_run(home, destination(home)) as run, pytest.raises(InvalidInputError, match=r"8,000|half of a sign"):
+        run.set_tag("t", value)
+
+
+@pytest.mark.parametrize("step", ["three", None, 2**63, math.inf])
+def test_a_step_that_is_no_whole_number_is_refused(home: Home, step: object) -> None:
+    with open_run(home, destination(home)) as run, pytest.raises(InvalidInputError, match="step of metric 'loss'"):
+        run.log_metric("loss", 1.0, step=step)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("run.log_metric('a', 1)", RunStatus.SUCCEEDED),
+        ("raise ValueError('no')", RunStatus.FAILED),
+        ("with run: sys.exit(0)", RunStatus.SUCCEEDED),
+        ("with run: sys.exit('no')", RunStatus.FAILED),
+        ("with run: raise KeyboardInterrupt", RunStatus.CANCELLED),
+    ],
+)
+def test_a_run_ends_as_its_program_does(home: Home, text: str, status: RunStatus) -> None:
+    run_program(home, text)
+    [found] = home.tracking.list_runs()
+    assert found.status is status, found.error
+
+
+def test_a_forked_child_that_ends_ends_no_run(home: Home) -> None:
+    done = run_program(
+        home,
+        "if os.fork() == 0:\n    run.log_metric('child', 1)\n    sys.exit(0)\nos.wait()\nrun.log_metric('parent', 2)",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    [found] = home.tracking.list_runs()
+    assert home.tracking.describe_run(found.id).metrics == {"child": 1.0, "parent": 2.0}
+    assert found.status is RunStatus.SUCCEEDED
+
+
+def test_logging_in_a_thread_without_saying_to_which_run_is_refused_with_what_to_say(home: Home) -> None:
+    told: list[str] = []
+
+    def work() -> None:
+        try:
+            fb.log_metric("loss", 1.0)
+        except InvalidInputError as error:
+            told.append(error.hint)
+
+    with open_run(home, destination(home)):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert "run.log_metric" in told[0]
 
 
 def test_a_file_without_its_bytes_is_refused(home: Home) -> None:

@@ -1,8 +1,9 @@
 """A run that a program of its own makes: ``with fb.run("tune") as run:``, without a pipeline around it."""
 
 import atexit
-import json
+import os
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -10,12 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from flyball.core.clock import Clock
+from flyball.core.clock import Clock, monotonic_s
 from flyball.core.durations import format_duration, to_us
 from flyball.core.errors import ConflictError, InvalidInputError
 from flyball.domain.tracking.artifacts import check_name
 from flyball.domain.tracking.environment import EnvironmentProbe
 from flyball.domain.tracking.logging import logging_to
+from flyball.domain.tracking.params import param_text
+from flyball.domain.tracking.points import check_number, check_step
 from flyball.domain.tracking.processes import this_process
 from flyball.domain.tracking.records import Described, Finished, Kept, Params, Point, Started, Tags
 from flyball.domain.tracking.runs import RunStatus
@@ -23,6 +26,9 @@ from flyball.domain.tracking.shipping import Destination, Shipper
 from flyball.domain.tracking.spool import Spool
 
 _FINISH_TIMEOUT = timedelta(seconds=30)
+_LONGEST_NAME = 250
+_LONGEST_TAG = 8_000
+_PARAMS_AT_ONCE = 100
 
 
 class LiveRun:
@@ -30,7 +36,7 @@ class LiveRun:
 
     Each call appends one record to a spool on disk, which takes microseconds; a thread sends the records in batches.
     A server that restarts, or is away, is waited for; a program that is killed leaves its spool, which is sent by the
-    next run of the same home or by ``flyball up``, each record once and in order.
+    next run of the same home, by its ``flyball up`` or by ``flyball runs send``, each record once and in order.
 
     Attributes:
         id: The run's id.
@@ -49,19 +55,23 @@ class LiveRun:
         experiment: str,
         actor: str = "user",
         project_dir: Path,
+        address: str = "",
+        alongside: threading.Thread | None = None,
     ) -> None:
         self.id = run_id
         self.name = name
         self.experiment = experiment
         self._clock = clock
+        self._owner = os.getpid()
+        self._alongside = alongside
+        started = Started(_text_of(name), _checked(experiment, "experiment"), actor, this_process(), to_us(clock.now()))
+        self._spool = Spool(spool_root / run_id, address)
+        self._spool.append(started)
         self._probe: EnvironmentProbe | None = EnvironmentProbe(project_dir)
-        self._spool = Spool(spool_root / run_id)
-        self._spool.append(Started(name, experiment, actor, this_process(), to_us(clock.now())))
         self._shipper = Shipper(self._spool.folder, destination)
         self._logging: AbstractContextManager[None] | None = None
         self._is_finished = False
-        # As a script ends that never closed its run: it came to its end, so the run did.
-        atexit.register(self.finish)
+        atexit.register(self._close_at_exit)
 
     def log_metric(self, name: str, value: float, *, step: int = 0) -> None:
         """Log one value of a metric; NaN and infinities are kept as they are.
@@ -75,11 +85,8 @@ class LiveRun:
             InvalidInputError: The value is no number, or the name is empty.
             ConflictError: The run has ended.
         """
-        try:
-            number = float(value)
-        except (TypeError, ValueError) as error:
-            raise InvalidInputError(f"metric {name!r} is {value!r}, which is no number") from error
-        self._append(Point(_checked(name, "metric"), number, int(step), to_us(self._clock.now())))
+        number, step = check_number(name, value), check_step(name, step)
+        self._append(Point(_checked(name, "metric"), number, step, to_us(self._clock.now())))
 
     def log_metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """Log several metrics of one step. See `log_metric`."""
@@ -87,20 +94,30 @@ class LiveRun:
             self.log_metric(name, value, step=step)
 
     def log_params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters; what is not JSON is kept as the text that ``str`` gives.
+        """Log parameters; what is not JSON is kept as the text that ``str`` gives, and the first 2,000 signs of it.
 
         Raises:
+            InvalidInputError: A name is empty or too long.
             ConflictError: The run has ended.
         """
-        self._append(Params({_checked(name, "parameter"): _text(value) for name, value in values.items()}))
+        texts = [(_checked(name, "parameter"), param_text(value)) for name, value in values.items()]
+        for start in range(0, len(texts), _PARAMS_AT_ONCE):
+            self._append(Params(dict(texts[start : start + _PARAMS_AT_ONCE])))
 
     def set_tag(self, name: str, value: str) -> None:
         """Tag the run.
 
         Raises:
+            InvalidInputError: The name is empty, or name or value are too long.
             ConflictError: The run has ended.
         """
-        self._append(Tags({_checked(name, "tag"): str(value)}))
+        text = _text_of(str(value))
+        if len(text) > _LONGEST_TAG:
+            raise InvalidInputError(
+                f"tag {name!r} has {len(text):,} signs; {_LONGEST_TAG:,} are kept",
+                hint="Keep long texts as files, with log_artifact.",
+            )
+        self._append(Tags({_checked(name, "tag"): text}))
 
     def log_artifact(self, name: str, content: bytes | str | Path) -> None:
         """Keep a file with the run, as it is now.
@@ -159,41 +176,57 @@ class LiveRun:
             self._logging.__exit__(None, None, None)
         if isinstance(error, KeyboardInterrupt):
             self._end(RunStatus.CANCELLED, "interrupted", _FINISH_TIMEOUT)
+        elif kind is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+            self.finish()
         else:
-            self.finish(error=f"{kind.__name__}: {error}" if kind is not None else "")
+            self.finish(error=f"{kind.__name__}: {error}")
 
     def _append(self, record: Point | Params | Tags | Kept) -> None:
         if self._is_finished:
             raise ConflictError(f"run {self.id!r} has ended, so nothing can be added to it")
         self._spool.append(record)
 
+    def _close_at_exit(self) -> None:
+        """End a run that its script never closed: as the script ended, in peace or by an exception."""
+        error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
+        self.finish(error=f"{type(error).__name__}: {error}" if error is not None else "")
+
     def _end(self, status: RunStatus, error: str, timeout: timedelta) -> None:
-        if self._is_finished:
+        # A forked child that comes to its end, here or at exit, ends nothing: the run is its parent's.
+        if self._is_finished or os.getpid() != self._owner:
             return
         self._is_finished = True
+        started_s = monotonic_s()
         if self._probe is not None:
             self._spool.append(Described(self._probe.facts(self._spool)))
             self._probe = None
-        self._spool.append(Finished(status, error, to_us(self._clock.now())))
+        self._spool.append(Finished(status, error.encode(errors="replace").decode(), to_us(self._clock.now())))
         is_kept = self._shipper.finish(timeout)
         self._spool.close()
-        atexit.unregister(self.finish)
+        atexit.unregister(self._close_at_exit)
         if not is_kept:
-            reason = self._shipper.refusal or f"it could not be sent in {format_duration(timeout)}"
+            trouble = self._shipper.trouble
+            reason = trouble or f"it could not be sent in {format_duration(timeout)}"
             sys.stderr.write(
-                f"run {self.id} is not complete yet: {reason}; the rest of it is in {self._spool.folder},"
-                " and is sent by the next run or by flyball up\n"
+                f"run {self.id} is not complete yet: {reason}\nThe rest of it is in {self._spool.folder};"
+                " the next run of this home, its flyball up or flyball runs send will send it.\n"
             )
+        elif self._alongside is not None:
+            self._alongside.join(max(0.0, timeout.total_seconds() - (monotonic_s() - started_s)))
 
 
 def _checked(name: str, what: str) -> str:
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise InvalidInputError(f"{name!r} is no name of a {what}", hint="Give it a text of at least one letter.")
-    return name
+    if len(name) > _LONGEST_NAME:
+        raise InvalidInputError(f"the name of a {what} has {len(name):,} signs; {_LONGEST_NAME} are the most")
+    return _text_of(name)
 
 
-def _text(value: Any) -> str:
+def _text_of(text: str) -> str:
+    """Return a text that can be written in UTF-8 and kept in every database."""
     try:
-        return json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        return json.dumps(str(value))
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(f"{text[:100]!r} is no text: it holds half of a sign") from error
+    return text.replace("\0", "")

@@ -1,4 +1,4 @@
-"""Logging from inside of a step: ``fb.log_metric("loss", 0.3, step=7)``."""
+"""Logging from inside of a step or of ``fb.run()``: ``fb.log_metric("loss", 0.3, step=7)``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ from typing import Protocol
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.tracking.artifacts import check_name
+from flyball.domain.tracking.points import check_number, check_step
 
 
 class RunLog(Protocol):
@@ -40,7 +41,7 @@ def logging_to(log: RunLog) -> Iterator[None]:
 
 
 def log_metric(name: str, value: float, *, step: int = 0) -> None:
-    """Log a metric of the run that executes the calling step.
+    """Log a metric of the run that executes the calling step, or of the block of ``fb.run()`` around the call.
 
     Args:
         name: The metric's name.
@@ -48,24 +49,21 @@ def log_metric(name: str, value: float, *, step: int = 0) -> None:
         step: Iteration, epoch or batch number; points of one name and several steps make a curve.
 
     Raises:
-        InvalidInputError: It is called outside a step, or the value is no number.
+        InvalidInputError: It is called outside of both, or the value is no number.
     """
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"metric {name!r} is {value!r}, which is no number") from error
-    _log("log_metric").metric(name, number, int(step))
+    number, step = check_number(name, value), check_step(name, step)
+    _log("log_metric").metric(name, number, step)
 
 
 def log_artifact(name: str, content: bytes | str | Path) -> None:
-    """Keep a file with the run that executes the calling step.
+    """Keep a file with the run of the calling step or block.
 
     Args:
         name: Its name in the run.
         content: Bytes, text, or the path of a file (only a ``Path`` is one; text is kept as it is).
 
     Raises:
-        InvalidInputError: It is called outside a step, or the file does not exist.
+        InvalidInputError: It is called outside of both, or the file does not exist.
         ArtifactPathError: The name leads out of the run.
     """
     name = check_name(name)
@@ -75,10 +73,10 @@ def log_artifact(name: str, content: bytes | str | Path) -> None:
 
 
 def set_tag(name: str, value: str) -> None:
-    """Tag the run that executes the calling step.
+    """Tag the run of the calling step or block.
 
     Raises:
-        InvalidInputError: It is called outside a step.
+        InvalidInputError: It is called outside of both.
     """
     _log("set_tag").tag(name, str(value))
 
@@ -87,7 +85,8 @@ def _log(function: str) -> RunLog:
     log = _current.get()
     if log is None:
         raise InvalidInputError(
-            f"{function} was called outside a step",
-            hint="Call it in a function marked @fb.step, and run its pipeline with: flyball run NAME",
+            f"{function} was called outside a step and outside a run",
+            hint="Call it in a function marked @fb.step, or in a block of fb.run() as run; in a thread of its own, say"
+            f" run.{function}.",
         )
     return log

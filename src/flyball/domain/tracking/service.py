@@ -1,6 +1,5 @@
 """The one way into the runs."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,6 +12,7 @@ from flyball.core.errors import ConflictError
 from flyball.core.ids import IdSource
 from flyball.domain.journal.service import Journal
 from flyball.domain.tracking import store
+from flyball.domain.tracking.params import param_text
 from flyball.domain.tracking.processes import is_alive, this_process
 from flyball.domain.tracking.receiving import receive
 from flyball.domain.tracking.records import Batch
@@ -30,9 +30,6 @@ from flyball.domain.tracking.runs import (
 )
 from flyball.storage.blobs import BlobStore
 from flyball.storage.db import Database, Transaction
-
-_PARAM_LIMIT = 2_000
-"""Signs of a parameter's JSON text that are kept; longer ones are cut, since they are data rather than settings."""
 
 
 class TrackingService:
@@ -186,20 +183,17 @@ class TrackingService:
         """Keep records that a program spooled, each once and in order, however often they are sent.
 
         Returns:
-            How many of the run's records are kept now.
+            How many of the run's records are kept now. Fewer than the number of the first of these say that they were
+            not kept, since records before them have not come yet.
 
         Raises:
-            ConflictError: Records before these ones have not come yet.
             NotFoundError: A file's bytes have not come yet, or the run has not.
             RunClosedError: The run has ended.
         """
         with self._db.begin() as tx:
             kept = store.received(tx, batch.run_id)
             if batch.first > kept:
-                raise ConflictError(
-                    f"run {batch.run_id!r} has {kept} records, so those from {batch.first} on cannot follow",
-                    hint="Send the ones between first.",
-                )
+                return kept
             new = batch.records[kept - batch.first :]
             if new:
                 receive(tx, self._blobs, batch.run_id, new)
@@ -285,12 +279,4 @@ class TrackingService:
 
 
 def _texts(params: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _text(value) for name, value in params.items()}
-
-
-def _text(value: Any) -> str:
-    try:
-        text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        text = json.dumps(str(value))
-    return text if len(text) <= _PARAM_LIMIT else json.dumps(text[: _PARAM_LIMIT - 2] + "…")
+    return {name: param_text(value) for name, value in params.items()}

@@ -7,15 +7,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_when_event_set, wait_random_exponential
+import msgspec
+from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, stop_when_event_set
 from tenacity.nap import sleep_using_event
+from tenacity.wait import wait_random_exponential
 
 from flyball.core.clock import Clock, monotonic_s
 from flyball.core.durations import to_us
 from flyball.core.errors import BackendUnavailableError, FlyballError
 from flyball.domain.tracking.records import Described, Finished, Kept, Record
 from flyball.domain.tracking.runs import RunStatus
-from flyball.domain.tracking.spool import SpoolReader, list_spools, taking_over
+from flyball.domain.tracking.spool import SpoolReader, list_spools, sweep, taking_over
 
 BATCH_RECORDS = 1_000
 _PAUSE_S = 0.05
@@ -28,6 +30,8 @@ class Destination(Protocol):
 
     def receive(self, run_id: str, first: int, records: list[Record]) -> int:
         """Keep records that are not kept yet, all or none, and return how many of the run are kept now.
+
+        Fewer than ``first`` say that these cannot follow yet, and from where on to send.
 
         Raises:
             BackendUnavailableError: Trying again may help.
@@ -46,6 +50,9 @@ class Shipper:
     Args:
         folder: The run's spool.
         destination: Where its records go.
+
+    Attributes:
+        trouble: Why what is spooled is not sent, or was not at the last attempt.
     """
 
     def __init__(self, folder: Path, destination: Destination) -> None:
@@ -54,7 +61,7 @@ class Shipper:
         self._is_stopping = threading.Event()
         self._is_drained = threading.Event()
         self._wake = threading.Event()
-        self.refusal: FlyballError | None = None
+        self.trouble: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="flyball-run", daemon=True)
         self._thread.start()
 
@@ -70,46 +77,66 @@ class Shipper:
         self._thread.join(timeout.total_seconds())
         self._is_stopping.set()
         self._thread.join(max(0.0, 2.0 - (monotonic_s() - started_s)))
-        return not self._thread.is_alive() and self.refusal is None and not self._reader.folder.exists()
+        return not self._thread.is_alive() and not self._reader.folder.exists()
 
     def _work(self) -> None:
         try:
             while not self._is_stopping.is_set():
                 is_last = self._is_drained.is_set()
-                records = self._reader.read(BATCH_RECORDS)
-                if records:
-                    first = self._reader.position - len(records)
-                    self._try_again(lambda first=first, records=records: self._send(first, records))  # type: ignore[misc]
-                    if isinstance(records[-1], Finished):
-                        self._reader.remove()
-                        return
-                elif is_last:
+                records = self._try_again(lambda: send_next(self._destination, self._reader))
+                if records and isinstance(records[-1], Finished):
+                    self._reader.remove()
                     return
-                else:
+                if not records:
+                    if is_last:
+                        return
                     self._wake.wait(_PAUSE_S)
         except RetryError:
             return
         except FlyballError as error:
             # The program that trains must not fail because its log is refused.
-            self.refusal = error
+            self.trouble = error
             _log.warning("run %s is not logged any further: %s", self._reader.run_id, error)
 
-    def _send(self, first: int, records: list[Record]) -> None:
-        send(self._destination, self._reader, first, records)
-
-    def _try_again(self, work: Callable[[], None]) -> None:
-        for attempt in Retrying(
+    def _try_again(self, work: Callable[[], list[Record]]) -> list[Record]:
+        retrying = Retrying(
             retry=retry_if_exception_type(BackendUnavailableError),
             wait=wait_random_exponential(multiplier=0.1, max=_LONGEST_PAUSE_S),
             stop=stop_when_event_set(self._is_stopping),
             sleep=sleep_using_event(self._is_stopping),
-        ):
-            with attempt:
-                work()
+            before_sleep=self._remember,
+        )
+        return retrying(work)
+
+    def _remember(self, state: RetryCallState) -> None:
+        self.trouble = state.outcome.exception() if state.outcome else None
 
 
-def send(destination: Destination, reader: SpoolReader, first: int, records: list[Record]) -> None:
-    """Send records after the bytes that they name."""
+def send_next(destination: Destination, reader: SpoolReader) -> list[Record]:
+    """Send the next records after the bytes that they name, and return them; none when there is nothing new.
+
+    Raises:
+        BackendUnavailableError: Trying again may help: the reader stands where the next attempt has to begin.
+        FlyballError: It never will.
+    """
+    mark, first = reader.mark(), reader.position
+    records = reader.read(BATCH_RECORDS)
+    if not records:
+        return []
+    try:
+        _send_bytes(destination, reader, records)
+        kept = destination.receive(reader.run_id, first, records)
+    except BackendUnavailableError:
+        reader.go_to_mark(mark)
+        raise
+    if kept < reader.position:
+        # Such as after a backup was restored there: the spool still has all of it.
+        reader.go_to(kept)
+        raise BackendUnavailableError(f"only {kept} of {first} records that were sent are there any more")
+    return records
+
+
+def _send_bytes(destination: Destination, reader: SpoolReader, records: list[Record]) -> None:
     for record in records:
         if isinstance(record, Kept):
             destination.put_blob(reader.blob(record.digest), record.digest)
@@ -118,42 +145,66 @@ def send(destination: Destination, reader: SpoolReader, first: int, records: lis
             for digest in (record.facts.environment, code.diff if code else ""):
                 if digest:
                     destination.put_blob(reader.blob(digest), digest)
-    destination.receive(reader.run_id, first, records)
 
 
-def send_left_behind(root: Path, destination: Destination, clock: Clock) -> list[str]:
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of spools that programs left behind.
+
+    Attributes:
+        complete: The runs all of which is kept now.
+        waiting: The runs that could not be sent yet, with the reason.
+        refused: The runs that were refused for good, with the reason; their spools were set aside.
+    """
+
+    complete: list[str]
+    waiting: dict[str, str]
+    refused: dict[str, str]
+
+
+def send_left_behind(root: Path, find: Callable[[str], Destination], clock: Clock) -> Sent:
     """Send what programs left in their spools when they ended before all of it was sent, each record once.
 
-    A run whose program ended without saying so is closed as failed.
+    A run whose program ended without saying so is closed as failed. What is bound for a destination that does not
+    answer stays, and holds up nothing that goes elsewhere.
 
-    Returns:
-        The ids of the runs that are complete now.
-
-    Raises:
-        BackendUnavailableError: The destination does not answer; all that was not sent stays.
+    Args:
+        root: The folder of the spools.
+        find: Returns the destination at an address.
+        clock: Tells when a run was closed.
     """
-    complete = []
+    sweep(root)
+    sent = Sent(complete=[], waiting={}, refused={})
+    destinations: dict[str, Destination] = {}
+    away: dict[str, str] = {}
     for folder in list_spools(root):
         with taking_over(folder) as is_ours:
-            if is_ours:
-                _send_rest(SpoolReader(folder), destination, clock)
-                complete.append(folder.name)
-    return complete
+            if not is_ours:
+                continue
+            reader = SpoolReader(folder)
+            address = reader.address()
+            if address in away:
+                sent.waiting[folder.name] = away[address]
+                continue
+            try:
+                if address not in destinations:
+                    destinations[address] = find(address)
+                _send_rest(reader, destinations[address], clock)
+            except BackendUnavailableError as error:
+                sent.waiting[folder.name] = away[address] = error.message
+            except FlyballError as error:
+                reader.set_aside(str(error))
+                sent.refused[folder.name] = error.message
+            else:
+                reader.remove()
+                sent.complete.append(folder.name)
+    return sent
 
 
 def _send_rest(reader: SpoolReader, destination: Destination, clock: Clock) -> None:
-    last: Record | None = None
-    try:
-        while records := reader.read(BATCH_RECORDS):
-            send(destination, reader, reader.position - len(records), records)
-            last = records[-1]
-        if last is not None and not isinstance(last, Finished):
-            end = Finished(RunStatus.FAILED, "its program ended without closing it", to_us(clock.now()))
-            destination.receive(reader.run_id, reader.position, [end])
-    except BackendUnavailableError:
-        raise
-    except FlyballError as error:
-        _log.warning("run %s cannot be completed, so its spool is set aside: %s", reader.run_id, error)
-        reader.set_aside()
-    else:
-        reader.remove()
+    # An empty batch asks how far the run has come; what is there need not be sent again.
+    last = reader.go_to(destination.receive(reader.run_id, 0, []))
+    while records := send_next(destination, reader):
+        last = records[-1]
+    if last is not None and not isinstance(last, Finished):
+        end = Finished(RunStatus.FAILED, "its program ended without closing it", to_us(clock.now()))
+        destination.receive(reader.run_id, reader.position, [end])

@@ -3,7 +3,8 @@
 A record is its length and CRC-32 (four bytes each, little-endian) and its MessagePack bytes, appended with one
 ``write``; what the kernel has taken survives ``kill -9`` of the program. A record that was cut off has the wrong length
 or checksum, and ends what can be read. The writer holds the lock (``flock``) of its file, so a spool that can be locked
-has no writer any more.
+has no writer any more. Beside the records lies the address of where they go, so that whoever sends them later sends
+them there.
 """
 
 import fcntl
@@ -23,6 +24,10 @@ _HEADER = struct.Struct("<II")
 _READ_BYTES = 1 << 20
 _RECORDS = "records"
 _BLOBS = "blobs"
+_ADDRESS = "address"
+_REFUSAL = "refusal"
+_DONE = ".done"
+_REFUSED = ".refused"
 
 
 class Spool:
@@ -30,15 +35,18 @@ class Spool:
 
     Args:
         folder: The run's folder of its own, named by the run's id; it is made.
+        address: Where the records go: a server's address, or nothing for the home that the spool lies in.
 
     Raises:
         BackendUnavailableError: The folder cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "") -> None:
         self.folder = folder
         try:
             (folder / _BLOBS).mkdir(parents=True)
+            # Before the records, without which a spool is none.
+            (folder / _ADDRESS).write_text(address, encoding="utf-8")
             # Appends of one write each do not mix, so neither a lock nor a counter is needed here.
             self._file = os.open(folder / _RECORDS, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,12 +104,39 @@ class SpoolReader:
         self.position = 0
         self._offset = 0
 
+    def address(self) -> str:
+        """Return where the records go; nothing for the home that the spool lies in."""
+        try:
+            return (self.folder / _ADDRESS).read_text(encoding="utf-8")
+        except FileNotFoundError:  # written before spools had addresses
+            return ""
+
+    def mark(self) -> tuple[int, int]:
+        """Return a place for `go_to_mark`."""
+        return self.position, self._offset
+
+    def go_to_mark(self, mark: tuple[int, int]) -> None:
+        """Let the next records that are read be those after a mark."""
+        self.position, self._offset = mark
+
+    def go_to(self, position: int) -> Record | None:
+        """Let the next records that are read be those from a number on, and return the one before them."""
+        self.go_to_mark((0, 0))
+        last: Record | None = None
+        while self.position < position and (records := self.read(position - self.position)):
+            last = records[-1]
+        return last
+
     def read(self, limit: int) -> list[Record]:
         """Return at most ``limit`` records after the last ones that were read; none when there is nothing new."""
         try:
             with (self.folder / _RECORDS).open("rb") as file:
                 file.seek(self._offset)
                 data = file.read(_READ_BYTES)
+                if len(data) >= _HEADER.size:
+                    # A record may be longer than what is read at once.
+                    missing = _HEADER.size + _HEADER.unpack_from(data)[0] - len(data)
+                    data += file.read(max(0, missing))
         except FileNotFoundError:
             return []
         records: list[Record] = []
@@ -124,20 +159,40 @@ class SpoolReader:
     def remove(self) -> None:
         """Remove the spool: all of it is kept elsewhere."""
         # Renamed first: a removal that is cut off must not look like a spool with fewer records.
-        gone = self.folder.with_name(f".{self.run_id}.done")
+        gone = self.folder.with_name(f".{self.run_id}{_DONE}")
         self.folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
 
-    def set_aside(self) -> None:
-        """Keep the spool under a name that is not tried again: its records are refused."""
-        self.folder.rename(self.folder.with_name(f".{self.run_id}.refused"))
+    def set_aside(self, reason: str) -> None:
+        """Keep the spool, and why it was refused, under a name that is not tried again."""
+        (self.folder / _REFUSAL).write_text(reason, encoding="utf-8")
+        self.folder.rename(self.folder.with_name(f".{self.run_id}{_REFUSED}"))
 
 
 def list_spools(root: Path) -> list[Path]:
     """Return the folders of all spools, the oldest first."""
-    if not root.is_dir():
-        return []
-    return sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    return [folder for folder in _folders(root) if not folder.name.startswith(".")]
+
+
+def list_refused(root: Path) -> dict[Path, str]:
+    """Return the folders of the spools that were set aside, and why each was."""
+    found = {}
+    for folder in _folders(root):
+        if folder.name.startswith(".") and folder.name.endswith(_REFUSED):
+            reason = folder / _REFUSAL
+            found[folder] = reason.read_text(encoding="utf-8") if reason.exists() else ""
+    return found
+
+
+def sweep(root: Path) -> None:
+    """Remove what is left of spools whose removal was cut off."""
+    for folder in _folders(root):
+        if folder.name.startswith(".") and folder.name.endswith(_DONE):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
 
 
 @contextmanager
