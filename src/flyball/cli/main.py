@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("projects", "Live through a year of a credit model in a minute."),
     "settings": ("projects", "Show every setting and where it comes from."),
     "run": ("runs", "Run a pipeline; what has not changed is not computed again."),
+    "runs": ("tracking", "Look at runs, whoever made them, and send what programs could not send."),
     "up": ("serving", "Start the API, the endpoints and the loop."),
     "predict": ("serving", "Ask an endpoint for a prediction."),
     "label": ("serving", "Say how a prediction turned out."),

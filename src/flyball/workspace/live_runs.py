@@ -103,7 +103,12 @@ def send_spools(project_dir: Path, home: Path, server: str | None = None) -> Sen
         project_dir: The project's folder.
         home: Where the spools are.
         server: Where all of them go instead, such as when the server has moved.
+
+    Raises:
+        InvalidInputError: The server's address is none.
     """
+    if server is not None:
+        find_destination(project_dir, home, server)
     return send_left_behind(
         home / SPOOL_FOLDER,
         lambda address: find_destination(project_dir, home, address if server is None else server),

@@ -143,7 +143,7 @@ class RunNotFoundError(NotFoundError):
     code = "tracking/run-not-found"
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"there is no run {run_id!r}", hint="See the runs with: flyball status")
+        super().__init__(f"there is no run {run_id!r}", hint="See the runs with: flyball runs list")
 
 
 class RunClosedError(ConflictError):

@@ -188,6 +188,10 @@ def send_left_behind(root: Path, find: Callable[[str], Destination], clock: Cloc
             try:
                 if address not in destinations:
                     destinations[address] = find(address)
+            except FlyballError as error:
+                sent.waiting[folder.name] = away[address] = error.message
+                continue
+            try:
                 _send_rest(reader, destinations[address], clock)
             except BackendUnavailableError as error:
                 sent.waiting[folder.name] = away[address] = error.message

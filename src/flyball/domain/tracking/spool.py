@@ -184,6 +184,12 @@ def list_refused(root: Path) -> dict[Path, str]:
     return found
 
 
+def take_back(root: Path) -> None:
+    """Let spools that were set aside be tried again."""
+    for folder in list_refused(root):
+        folder.rename(folder.with_name(folder.name.removeprefix(".").removesuffix(_REFUSED)))
+
+
 def sweep(root: Path) -> None:
     """Remove what is left of spools whose removal was cut off."""
     for folder in _folders(root):
