@@ -254,7 +254,8 @@ class InferenceApp:
         headers = exchange.headers = dict(scope["headers"])
         media_type = headers.get(b"content-type", b"").decode("latin-1")
         if media_type.partition(";")[0].strip().lower() not in (JSON, ""):
-            raise MediaTypeError("Content-Type", media_type[:100], JSON)
+            wanted = f"{JSON} (curl -H 'Content-Type: {JSON}')"  # curl's own default is a form
+            raise MediaTypeError("Content-Type", media_type[:100], wanted)
         body = await read_body(headers, receive, self._max_body_bytes)
         exchange.mark("read")
         return body
