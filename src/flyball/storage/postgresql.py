@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -122,6 +123,44 @@ class PostgresqlTransaction:
             return self._connection.execute(_numbered(sql), params, prepare=prepare)
 
 
+class _IdleConnections:
+    """Connections that nobody uses just now."""
+
+    def __init__(self) -> None:
+        self._connections: list[Connection] = []
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._inherited: list[Connection] = []
+
+    def take(self) -> Connection | None:
+        """Return a connection for the caller alone, or None where there is none."""
+        with self._lock:
+            if self._pid != os.getpid():
+                # They are the parent's; closing them here would end them there.
+                self._inherited, self._connections = self._inherited + self._connections, []
+                self._pid = os.getpid()
+            return self._connections.pop() if self._connections else None
+
+    def keep(self, connection: Connection) -> bool:
+        """Keep a connection for the next one who needs it; return False where it is of no use, or one too many."""
+        if connection.closed or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            return False
+        with self._lock:
+            if len(self._connections) >= _KEPT_OPEN:
+                return False
+            self._connections.append(connection)
+        return True
+
+    def close(self) -> None:
+        """Close them, where they are this process's own."""
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            closing, self._connections = self._connections, []
+        for connection in closing:
+            connection.close()
+
+
 class PostgresqlBackend:
     """See `Database`; connections are kept open and handed to whoever opens a transaction.
 
@@ -133,17 +172,11 @@ class PostgresqlBackend:
     def __init__(self, url: str, *, is_durable: bool) -> None:
         self._url = url
         self._options = f"-c lock_timeout={_BUSY_TIMEOUT_MS} -c synchronous_commit={'on' if is_durable else 'off'}"
-        self._idle: list[Connection] = []
         self._local = threading.local()
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        self._inherited: list[Connection] = []
+        self._idle = _IdleConnections()
+        # Connections go with what opened them. A finalizer keeps them from being collected before, as a __del__ would not.
+        weakref.finalize(self, self._idle.close)
         self._migrate()
-
-    def __del__(self) -> None:
-        """Let the connections go with what opened them."""
-        if getattr(self, "_pid", None) == os.getpid():
-            self.close()
 
     @contextmanager
     def begin(self) -> Iterator[PostgresqlTransaction]:
@@ -164,10 +197,7 @@ class PostgresqlBackend:
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
-        with self._lock:
-            closing, self._idle = self._idle, []
-        for connection in closing:
-            connection.close()
+        self._idle.close()
 
     @contextmanager
     def _connected(self, start: str) -> Iterator[Connection]:
@@ -181,10 +211,11 @@ class PostgresqlBackend:
             with suppress(psycopg.Error):
                 if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
                     connection.execute("ROLLBACK")
-            self._give_back(connection)
+            if not self._idle.keep(connection):
+                connection.close()
 
     def _start(self, statement: str) -> Connection:
-        kept = self._take_idle()
+        kept = self._idle.take()
         connection = kept or self._connect()
         try:
             connection.execute(statement)
@@ -196,13 +227,6 @@ class PostgresqlBackend:
                 return self._start(statement)
             raise BackendUnavailableError(f"the database is busy or gone: {_first_line(error)}") from error
         return connection
-
-    def _take_idle(self) -> Connection | None:
-        with self._lock:
-            if self._pid != os.getpid():
-                # They are the parent's; closing them here would end them there.
-                self._inherited, self._idle, self._pid = self._inherited + self._idle, [], os.getpid()
-            return self._idle.pop() if self._idle else None
 
     def _connect(self) -> Connection:
         try:
@@ -227,14 +251,6 @@ class PostgresqlBackend:
             ) from error
         connection.adapters.register_dumper(bool, _BoolDumper)
         return connection
-
-    def _give_back(self, connection: Connection) -> None:
-        if not connection.closed and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
-            with self._lock:
-                if len(self._idle) < _KEPT_OPEN:
-                    self._idle.append(connection)
-                    return
-        connection.close()
 
     def _migrate(self) -> None:
         known = migration_names()
