@@ -174,7 +174,7 @@ class PostgresqlBackend:
         self._options = f"-c lock_timeout={_BUSY_TIMEOUT_MS} -c synchronous_commit={'on' if is_durable else 'off'}"
         self._local = threading.local()
         self._idle = _IdleConnections()
-        # Connections go with what opened them. A finalizer keeps them from being collected before, as a __del__ would not.
+        # Connections go with what opened them, and a finalizer, unlike a __del__, keeps them from going before.
         weakref.finalize(self, self._idle.close)
         self._migrate()
 
