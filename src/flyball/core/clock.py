@@ -45,6 +45,11 @@ def monotonic_s() -> float:
     return time.perf_counter()
 
 
+def processor_s() -> float:
+    """Return the processor time that this thread has used, in seconds."""
+    return time.thread_time()
+
+
 def sleep(duration_s: float) -> None:
     """Wait in real time; loops that simulate never call it."""
     time.sleep(duration_s)

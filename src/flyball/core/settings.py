@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             ended and another takes its place; 0 lets it wait for ever.
         gateway_memory_mb: How much more memory a process may take than it has once its models are loaded: a model that
             wants more fails, and the others go on; 0 sets no limit.
+        gateway_batching: Whether requests that wait for a slow model may share a call of it, where they gain by that.
         gateway_timeout_seconds: Who waited so long for a slow model is answered with status 504; 0 waits for ever.
         gateway_waiting: When so many requests to a process are not answered yet, more are refused with status 429.
         durable: What an answered prediction's record survives: ``kernel`` the end of any process, ``disk`` a power cut,
@@ -66,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     gateway_processes: int = 1
     gateway_stuck_seconds: float = 30.0
     gateway_memory_mb: int = 0
+    gateway_batching: bool = True
     gateway_timeout_seconds: float = 20.0
     gateway_waiting: int = 1_000
     durable: Literal["kernel", "disk"] = "kernel"

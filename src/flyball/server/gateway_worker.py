@@ -46,6 +46,7 @@ def work(project: str, home: str, host: str, port: str, worker: str = "0", *, is
         logs_requests=workspace.settings.log_requests,
     )
     grpc_port = find_grpc_port(int(port), workspace.settings.grpc_port)
+    cores = len(os.sched_getaffinity(0))
     app = InferenceApp(
         workspace.data_plane,
         workspace.predictions.log,
@@ -58,6 +59,8 @@ def work(project: str, home: str, host: str, port: str, worker: str = "0", *, is
         loads=workspace.loader,
         lookups=workspace.features.take_counts,
         watchdog=Watchdog(workspace.settings.gateway_stuck_seconds),
+        has_batching=workspace.settings.gateway_batching,
+        processors=max(1, cores // (workspace.settings.gateway_processes or cores)),
     )
     feast = FeastApp(workspace, max_body_bytes=workspace.settings.max_body_bytes)
     limit_memory(workspace.settings.gateway_memory_mb)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.server.inference.conftest import Gateway, StartGateway
+from tests.server.inference.conftest import REQUEST, Gateway, StartGateway
 
 PATHS = (
     "/predict/credit",
@@ -75,6 +75,30 @@ def test_a_slow_model_holds_up_only_its_own_requests_and_too_many_are_told_to_wa
     assert refused.json["type"] == "urn:flyball:http/too-busy"
     running.stop()
     assert running.house.sealed().height >= sum(answer.status == 200 for answer in answers)
+
+
+def test_requests_that_wait_for_a_slow_model_share_its_calls(start: StartGateway) -> None:
+    running = start("", "m/7")  # each call takes 40 ms of the processor's time, each row half of one
+    for _ in range(3):
+        assert running.predict().status == 200
+    with ThreadPoolExecutor(12) as pool:
+        begun_s = time.monotonic()
+        answers = list(pool.map(lambda number: running.predict(REQUEST | {"income": 1e4 * number}), range(60)))
+        took_s = time.monotonic() - begun_s
+    assert [answer.json["prediction"] for answer in answers] == pytest.approx([0.005 * n for n in range(60)])
+    counted = read_metrics(running.get("/metrics").body)
+    calls = counted['flyball_batch_requests_count{endpoint="credit"}']
+    assert counted['flyball_batch_requests_sum{endpoint="credit"}'] == 63
+    assert calls < 40, f"{calls} calls in {took_s:.1f} s"
+    running.stop()
+    logged = running.house.sealed()
+    assert {answer.json["prediction_id"] for answer in answers} <= set(logged["id"])
+    assert logged.height == 63
+
+
+def read_metrics(text: bytes) -> dict[str, float]:
+    lines = [line for line in text.decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 def test_who_waits_too_long_is_told_so_by_every_protocol(start: StartGateway) -> None:

@@ -1,12 +1,15 @@
 """Requests of the long way that wait at the same time are answered by one call of the model."""
 
 import json
+import re
 from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flyball.domain.serving.on_demand import VersionsOnDemand
 from flyball.server.inference.app import InferenceApp
@@ -100,6 +103,30 @@ def test_one_that_breaks_the_model_is_answered_alone_and_nothing_is_logged_twice
     assert [reply.status for reply in replies] == [200, 502, 200]
     assert model.heights == [3, 1, 1, 1]
     assert sorted(house.sealed()["status"]) == ["error", "ok", "ok"]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    bodies=st.lists(
+        st.one_of(
+            st.sampled_from([1e5, 2e5, 13, -5, "much", None]).map(own),
+            st.tuples(st.sampled_from([1e5, 13, -5]), st.sampled_from([3e5, 4e5])).map(lambda pair: own(*pair)),
+            st.sampled_from([1e5, 13.0, -5.0]).map(open_inference),
+            st.sampled_from([("/predict/credit", b"{"), ("/v2/models/credit/infer", b"[]")]),
+        ),
+        min_size=2,
+        max_size=9,
+    )
+)
+def test_company_changes_no_answer(way: ShortWay, bodies: list[tuple[str, bytes]]) -> None:
+    together = send(way, *bodies)
+    alone = [reply for body in bodies for reply in send(way, body)]
+    assert [anonymous(reply) for reply in together] == [anonymous(reply) for reply in alone]
+
+
+def anonymous(reply: Reply) -> Any:
+    """Return what a reply says, without the names of predictions."""
+    return reply.status, re.sub(rb"[0-9A-Za-z]{26}", b"ID", reply.body)
 
 
 def test_an_address_that_is_not_known_to_be_quick_is_not_collected(house: House, model: Counted) -> None:

@@ -22,7 +22,7 @@ from flyball.domain.serving.routing import pick_variant
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _MOST_HEADS = 200
 # A call of the model for so many rows costs little more for each than one for more.
-_MOST_SHARED = 32
+MOST_SHARED_ROWS = 32
 
 
 class DirectAsk(msgspec.Struct):
@@ -256,7 +256,7 @@ def _group(asks: Sequence[DirectAsk]) -> list[list[int]]:
     groups: dict[int, list[int]] = {}
     alone: list[list[int]] = []
     for place, ask in enumerate(asks):
-        if ask.block.height > _MOST_SHARED:
+        if ask.block.height > MOST_SHARED_ROWS:
             alone.append([place])
         else:
             groups.setdefault(id(ask.version), []).append(place)

@@ -36,6 +36,7 @@ from flyball.server.inference.messages import (
     Scope,
     Send,
     read_body,
+    wait_until_left,
 )
 from flyball.server.inference.metrics import GatewayMetrics
 from flyball.server.inference.named_fields import NamedFields
@@ -43,6 +44,7 @@ from flyball.server.inference.paths import refuse_as_problem
 from flyball.server.inference.protocols import Protocols
 from flyball.server.inference.short_way import ShortWay
 from flyball.server.inference.telemetry import Telemetry
+from flyball.server.inference.together import Asked, answer_together
 from flyball.server.inference.watchdog import Watchdog
 from flyball.server.problems import (
     MEDIA_TYPE,
@@ -81,6 +83,8 @@ class InferenceApp:
         loads: Notes which versions are brought into memory.
         lookups: Gives how many entities were looked up since the last call, by view and outcome.
         watchdog: Ends the process when the event loop stands still.
+        has_batching: Whether requests that wait for a slow model may share a call of it.
+        processors: How many this process may keep busy; all by default.
     """
 
     def __init__(
@@ -97,6 +101,8 @@ class InferenceApp:
         loads: ObservedLoader | None = None,
         lookups: Callable[[], Mapping[tuple[str, str], int]] = dict,
         watchdog: Watchdog | None = None,
+        has_batching: bool = True,
+        processors: int = 0,
     ) -> None:
         self._plane = plane
         self._prediction_log = log
@@ -109,7 +115,7 @@ class InferenceApp:
         self._is_ready = False
         # One thread of its own: loading a version must not wait behind anything, nor hold up a request.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fleet")
-        self._apart = Apart(timeout_s)
+        self._apart = Apart(timeout_s, partial(answer_together, plane) if has_batching else None, processors)
         self._most_waiting = most_waiting
         asker = Asker(plane, self._metrics, versions)
         self._own = NamedFields(plane, self._metrics)
@@ -189,6 +195,7 @@ class InferenceApp:
         if self._loads is not None:
             self._metrics.count_loads(self._loads.take_records())
         self._metrics.count_lookups(self._lookups())
+        self._metrics.set_waiting(self._apart.waiting)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = self._telemetry.begin(Exchange())
@@ -233,8 +240,10 @@ class InferenceApp:
             exchange.protocol = "flyball"
             body = await self._read_body(scope, receive, exchange)
             if not asks_to_explain(scope["query_string"]):
-                answer = partial(self._own.answer, path[len(_PREDICT) :], body, exchange)
-                return await self._apart.answer(path, len(body), answer)
+                endpoint = path[len(_PREDICT) :]
+                answer = partial(self._own.answer, endpoint, body, exchange)
+                asked = Asked(endpoint, self._own, body, exchange) if self._plane.is_plain(endpoint) else None
+                return await self._apart.answer(path, len(body), answer, asked, partial(wait_until_left, receive))
             # Explaining takes as long as many predictions: nobody shall wait behind it.
             explain = partial(self._own.answer, path[len(_PREDICT) :], body, exchange, explain=True)
             return await asyncio.get_running_loop().run_in_executor(None, explain)

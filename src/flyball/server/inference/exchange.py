@@ -16,6 +16,7 @@ class Exchange:
         prediction_id: The first row's prediction.
         headers: The request's headers by their names in small letters.
         started_s: When it began, by `monotonic_s`.
+        together: How many requests its call of the model answered; 0 for all of them but one.
         stages: The end of each stage, by name and `monotonic_s`.
     """
 
@@ -29,6 +30,7 @@ class Exchange:
         "rows",
         "stages",
         "started_s",
+        "together",
         "version",
     )
 
@@ -40,6 +42,7 @@ class Exchange:
         self.prediction_id = ""
         self.headers = headers or {}
         self.started_s = monotonic_s()
+        self.together = 1
         self.stages: list[tuple[str, float]] = []
         self._later: list[Callable[[], None]] = []
         self._notes: list[Callable[[], None]] = []

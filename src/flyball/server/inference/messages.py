@@ -77,6 +77,12 @@ class DisconnectedError(Exception):
     """The client left before its request was complete."""
 
 
+async def wait_until_left(receive: Receive) -> None:
+    """Return when the client has left; call it once a request was read to its end."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 async def read_request(scope: Scope, receive: Receive, max_body_bytes: int) -> Request:
     """Read a request, whose body may be compressed by gzip or deflate.
 

@@ -24,6 +24,7 @@ from flyball.server.inference.families import Family
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _ROWS = (1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 5_000.0, 10_000.0)
+_TOGETHER = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _LOAD_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SILENT_S = 10.0
 _VERSIONS = re.compile(r"\[[^\]]*\]")
@@ -64,6 +65,13 @@ class GatewayMetrics:
             bounds=_SECONDS,
         )
         self._rows = Family("flyball_request_rows", "histogram", "Rows of a request.", ("endpoint",), bounds=_ROWS)
+        self._together = Family(
+            "flyball_batch_requests",
+            "histogram",
+            "Requests that one call of the model answered.",
+            ("endpoint",),
+            bounds=_TOGETHER,
+        )
         self._predictions = Family(
             "flyball_predictions_total",
             "counter",
@@ -89,6 +97,9 @@ class GatewayMetrics:
         self._in_progress = Family(
             "flyball_requests_in_progress", "gauge", "Requests that are not answered yet.", ("worker",)
         )
+        self._waiting = Family(
+            "flyball_requests_waiting", "gauge", "Requests to slow models that wait for a thread.", ("worker",)
+        )
         self._lag = Family(
             "flyball_event_loop_lag_seconds",
             "gauge",
@@ -109,12 +120,14 @@ class GatewayMetrics:
             self._responses,
             self._duration,
             self._rows,
+            self._together,
             self._predictions,
             self._nodes,
             self._lookups,
             self._loads,
             self._load_duration,
             self._in_progress,
+            self._waiting,
             self._lag,
             self._serving,
             self._ready,
@@ -134,6 +147,8 @@ class GatewayMetrics:
         if exchange.endpoint:
             self._duration.observe((exchange.endpoint, exchange.protocol), duration_s)
             self._rows.observe((exchange.endpoint,), exchange.rows)
+            if exchange.together:
+                self._together.observe((exchange.endpoint,), exchange.together)
 
     def count_response(self, status: int) -> None:
         """Count a response by its HTTP status."""
@@ -158,6 +173,10 @@ class GatewayMetrics:
     def set_lag(self, lag_s: float) -> None:
         """Note how late the event loop is."""
         self._lag.set((self.worker,), max(0.0, lag_s))
+
+    def set_waiting(self, requests: int) -> None:
+        """Note how many requests wait for a thread."""
+        self._waiting.set((self.worker,), float(requests))
 
     def describe_lines(self, lines: Mapping[str, Line]) -> None:
         """Note who takes traffic now."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import re
 import typing
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,6 +26,7 @@ from flyball.server.inference.messages import (
     allow_header,
     compress,
     read_request,
+    wait_until_left,
 )
 from flyball.server.inference.mlflow_scoring import MlflowScoring
 from flyball.server.inference.oip.inference import OpenInference
@@ -31,6 +34,7 @@ from flyball.server.inference.oip.rest import OpenInferenceRest
 from flyball.server.inference.rows import ENDPOINT_HEADER
 from flyball.server.inference.seldon_v1 import SeldonV1
 from flyball.server.inference.telemetry import Telemetry
+from flyball.server.inference.together import Asked
 
 if TYPE_CHECKING:
     from flyball.server.inference.oip.grpc import GrpcServer
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("flyball.gateway")
 _GRACE_S = 5.0
 _EXPLAIN = ":explain"
+_INFER = re.compile("/v2/models/([^/]+)/infer")
+Until = Callable[[], Awaitable[object]]
 
 
 class Protocol(typing.Protocol):
@@ -91,6 +97,7 @@ class Protocols:
         max_body_bytes: int,
         grpc_address: str = "",
     ) -> None:
+        self._asker = asker
         self._telemetry = telemetry
         self._apart = apart or Apart(0.0)
         self._thread = thread
@@ -154,7 +161,8 @@ class Protocols:
             request = await read_request(scope, receive, self._max_body_bytes)
             exchange.headers = request.headers
             exchange.mark("read")
-            return compress(await self._answer(protocol, request, exchange), request)
+            until = partial(wait_until_left, receive)
+            return compress(await self._answer(protocol, request, exchange, until), request)
         except DisconnectedError:
             raise
         except FlyballError as error:
@@ -175,25 +183,31 @@ class Protocols:
             _log.exception("%s %s failed", request.method, request.path)
             return self.rest.refuse(UnexpectedError())
 
-    async def _answer(self, protocol: Protocol, request: Request, exchange: Exchange) -> Reply:
+    async def _answer(self, protocol: Protocol, request: Request, exchange: Exchange, until: Until) -> Reply:
         loop = asyncio.get_running_loop()
         if protocol is not self.rest:
             if request.path.endswith(_EXPLAIN):
                 # Explaining takes as long as many predictions: nobody shall wait behind it.
                 return await loop.run_in_executor(None, protocol.answer, request, exchange)
-            return await self._answer_apart(protocol, request, exchange)
+            return await self._answer_apart(protocol, request, exchange, until)
         match request.path.split("/"):
             case ["", "v2", "repository", *_]:
                 return await loop.run_in_executor(self._thread, protocol.answer, request, exchange)
             case ["", "v2", "models", model, "versions", version, *rest] if rest != ["ready"]:
                 if self.calls.needs_loading(model, version):
                     await loop.run_in_executor(self._thread, self.calls.load, model, version)
-        return await self._answer_apart(protocol, request, exchange)
+        asked = None
+        if (found := _INFER.fullmatch(request.path)) and self._asker.plane.is_plain(found[1]):
+            asked = Asked(found[1], self.rest, request.body, exchange)
+        return await self._answer_apart(protocol, request, exchange, until, asked)
 
-    async def _answer_apart(self, protocol: Protocol, request: Request, exchange: Exchange) -> Reply:
+    async def _answer_apart(
+        self, protocol: Protocol, request: Request, exchange: Exchange, until: Until, asked: Asked | None = None
+    ) -> Reply:
         """Answer in a thread what may hold up others."""
         if request.method != "POST":
             return protocol.answer(request, exchange)
-        asked = request.headers.get(ENDPOINT_HEADER, b"").decode("latin-1")
+        named = request.headers.get(ENDPOINT_HEADER, b"").decode("latin-1")
+        path = f"{request.path}#{named}" if named else request.path
         work = partial(protocol.answer, request, exchange)
-        return await self._apart.answer(f"{request.path}#{asked}" if asked else request.path, len(request.body), work)
+        return await self._apart.answer(path, len(request.body), work, asked, until)

@@ -10,25 +10,25 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from flyball.core.clock import monotonic_s
-from flyball.domain.serving.answers import Answer
 from flyball.domain.serving.data_plane import DataPlane
-from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk
+from flyball.domain.serving.direct_plane import MOST_SHARED_ROWS, DirectAnswer, DirectAsk
 from flyball.server.inference.apart import Apart
+from flyball.server.inference.costs import Watch
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
 from flyball.server.inference.paths import refuse_as_problem
 from flyball.server.inference.telemetry import Telemetry
+from flyball.server.inference.together import Asked, RowProtocol, answer_together
 from flyball.server.problems import TooBusyError
 
 MOST_TOGETHER = 64
 """So many requests are answered together at most, so that none waits for many others."""
-_MOST_SHARED = 32
-# As nginx logs it: nobody was there to be answered.
 _WORTH_NOTING_S = 0.01
+# As nginx logs it: nobody was there to be answered.
 _CLIENT_LEFT = "499"
 
 
-class TwoPhases(Protocol):
+class TwoPhases(RowProtocol, Protocol):
     """A protocol whose requests can be read before, and answered after, the model is asked."""
 
     name: str
@@ -39,14 +39,6 @@ class TwoPhases(Protocol):
 
     def finish(self, endpoint: str, answer: DirectAnswer, state: Any, exchange: Exchange) -> bytes:
         """Return the body of the answer."""
-        ...
-
-    def read(self, endpoint: str, body: bytes) -> tuple[Sequence[Any], Any] | None:
-        """Return a request's rows for the long way, and what its answer needs; None where it must be asked alone."""
-        ...
-
-    def reply(self, endpoint: str, answers: Sequence[Answer], state: Any, exchange: Exchange) -> Reply:
-        """Return the answer to such a request."""
         ...
 
 
@@ -204,6 +196,7 @@ class ShortWay:
     def _answer_direct(self, begun: Sequence[Waiting], asks: Sequence[DirectAsk]) -> None:
         # The shadows of all are computed after the last of them is answered.
         later: list[Callable[[], None]] = []
+        _count_together(begun, asks)
         begun_s = monotonic_s()
         answers = self._plane.answer_direct(asks, defer=later.append)
         # Many rows take long without holding up anybody for long each.
@@ -222,45 +215,37 @@ class ShortWay:
             work()
 
     def _answer_long_together(self, endpoint: str, requests: Sequence[Waiting]) -> None:
-        """Answer requests of one endpoint by one call of `DataPlane.predict_together`; each alone where that fails."""
-        read = [(request, _read(request)) for request in requests] if len(requests) > 1 else []
-        together = [(request, found) for request, found in read if found is not None and len(found[0]) <= _MOST_SHARED]
-        done: set[int] = set()
-        if len(together) > 1:
-            rows = [row for _, found in together for row in found[0]]
+        """Answer requests of one endpoint, by few calls of the model where they gain by it."""
+        while requests:
+            costs = self._apart.costs(requests[0].route.path)
+            together, requests = requests[: costs.most], requests[costs.most :]
             later: list[Callable[[], None]] = []
-            begun_s = monotonic_s()
-            answers = self._try_together(endpoint, rows, later)
-            took_s = (monotonic_s() - begun_s) / (1 + len(rows) // MOST_TOGETHER)
-            if answers is not None:
-                start = 0
-                for request, (own, state) in together:
-                    exchange = request.exchange
-                    exchange.endpoint = endpoint
-                    mine = answers[start : start + len(own)]
-                    start += len(own)
-                    self._apart.note(request.route.path, took_s)
-                    self._finish(request, request.route.protocol.reply(endpoint, mine, state, exchange))
-                    done.add(id(request))
-                for work in later:
-                    work()
-        for request in requests:
-            if id(request) not in done:
-                self._finish_long(request)
-
-    def _try_together(self, endpoint: str, rows: Sequence[Any], later: list[Callable[[], None]]) -> list[Answer] | None:
-        try:
-            return self._plane.predict_together(endpoint, rows, defer=later.append)
-        except Exception:  # noqa: BLE001 - each is told on its own what is wrong
-            return None
+            asked = [Asked(endpoint, found.route.protocol, found.body, found.exchange) for found in together]
+            watch = Watch()
+            replies = answer_together(self._plane, asked, later.append)
+            watch.end()
+            shared = sum(reply is not None for reply in replies)
+            if shared:
+                costs.note(shared, watch, is_undisturbed=True)
+            for request, reply in zip(together, replies, strict=True):
+                if reply is None:
+                    self._finish_long(request)
+                else:
+                    self._apart.note(request.route.path, watch.took_s)
+                    self._finish(request, reply)
+            for work in later:
+                work()
 
     def _finish_long(self, request: Waiting) -> None:
         exchange = request.exchange
         exchange.headers = dict(request.headers)
+        exchange.together = 1
         whole = Request("POST", request.route.path, b"", dict(request.headers), request.body)
-        begun_s = monotonic_s()
+        watch = Watch()
         reply = self._answer_long(whole, exchange)
-        self._apart.note(request.route.path, monotonic_s() - begun_s)
+        watch.end()
+        self._apart.costs(request.route.path).note(1, watch, is_undisturbed=True)
+        self._apart.note(request.route.path, watch.took_s)
         self._finish(request, reply)
         exchange.run_deferred()
 
@@ -274,12 +259,14 @@ class ShortWay:
         self._telemetry.finish(exchange, "POST", request.route.path, str(reply.status))
 
 
-def _read(request: Waiting) -> tuple[Sequence[Any], Any] | None:
-    try:
-        found = request.route.protocol.read(request.route.endpoint, request.body)
-    except Exception:  # noqa: BLE001 - it is told alone what is wrong
-        return None
-    return found if found is not None and len(found[0]) > 0 else None
+def _count_together(begun: Sequence[Waiting], asks: Sequence[DirectAsk]) -> None:
+    """Note how many requests to each endpoint are computed together; the first of them tells it."""
+    first: dict[str, Exchange] = {}
+    for request, ask in zip(begun, asks, strict=True):
+        if ask.block.height <= MOST_SHARED_ROWS:
+            exchange = request.exchange
+            exchange.together = 0
+            first.setdefault(exchange.endpoint, exchange).together += 1
 
 
 def _begin(request: Waiting) -> tuple[DirectAsk, Any] | None:
