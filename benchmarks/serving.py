@@ -8,6 +8,8 @@ Usage: python -m benchmarks.serving [PART ...]; prints one JSON line. Parts:
     stored    the gateway, half of the features from two views in the embedded online store
     half      the gateway at half of its rate, by a timetable that a late answer does not stop: latency counts from
               when a request was due
+    voters    the gateway with a slow model that has no compiled form (two forests that vote), with and without letting
+              requests that wait share its calls
     two       the gateway with one process and with two, on all cores, beside two wrk
     mlserver, mlflow, bentoml   the peers, from their environments under .bench
 
@@ -31,7 +33,7 @@ from typing import Any
 
 from benchmarks.peers import serving_load, serving_peers
 
-_PARTS = ("constant", "model", "flyball", "stored", "half", "two")
+_PARTS = ("constant", "model", "flyball", "stored", "voters", "half", "two")
 _PEERS = ("mlserver", "mlflow", "bentoml")
 _FOLDER = Path(__file__).parent / "peers"
 _ROWS, _CUSTOMERS = 20_000, 1_000
@@ -106,6 +108,16 @@ class Bench:
         found["ratio"] = round(found["2"]["per_second"] / found["1"]["per_second"], 2)
         return found
 
+    def voters(self) -> dict[str, Any]:
+        self._prepare()
+        self._train("voters_training")
+        found: dict[str, Any] = {}
+        for name, setting in (("shared", "true"), ("alone", "false")):
+            with self.gateway(batching=setting) as (process, port, _):
+                found[name] = self._press(process.pid, port, "voters", 1)
+        found["ratio"] = round(found["shared"]["per_second"] / found["alone"]["per_second"], 2)
+        return found
+
     def mlserver(self) -> dict[str, Any]:
         return self._peer("mlserver")
 
@@ -130,11 +142,17 @@ class Bench:
             return self._press_both(process.pid, port, "plain")
 
     @contextmanager
-    def gateway(self, processes: int = 1, core: int | None = 0) -> Iterator[tuple[Any, int, float]]:
+    def gateway(
+        self, processes: int = 1, core: int | None = 0, batching: str = "true"
+    ) -> Iterator[tuple[Any, int, float]]:
         self._prepare()
         port = find_port()
         command = [sys.executable, "-m", "flyball.server.gateway", str(self.project), str(self.home)]
-        settings = {"FLYBALL_GRPC_PORT": "-1", "FLYBALL_GATEWAY_PROCESSES": str(processes)}
+        settings = {
+            "FLYBALL_GRPC_PORT": "-1",
+            "FLYBALL_GATEWAY_PROCESSES": str(processes),
+            "FLYBALL_GATEWAY_BATCHING": batching,
+        }
         begin = time.monotonic()
         pinned = None if core is None else self._cores[core]
         with _running([*command, "127.0.0.1", str(port - 1)], pinned, settings) as process:
@@ -159,8 +177,11 @@ class Bench:
         self.project.mkdir(parents=True)
         (self.project / "project.py").write_text((_FOLDER / "serving_project.py").read_text())
         _write_data(self.project / "data")
+        self._train("plain_training", "stored_training")
+
+    def _train(self, *pipelines: str) -> None:
         place = ["--project", str(self.project), "--home", str(self.home)]
-        for pipeline in ("plain_training", "stored_training"):
+        for pipeline in pipelines:
             command = [sys.executable, "-m", "flyball.cli.main", "run", pipeline, *place]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         _materialise(self.project, self.home)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 _BODIES = 64
-_FIELDS = {"plain": 20, "stored": 10}
-_ADDRESSES = {"plain": "/v2/models/plain/infer", "stored": "/v2/models/stored/infer"}
+_FIELDS = {"plain": 20, "stored": 10, "voters": 20}
+_ADDRESSES = {name: f"/v2/models/{name}/infer" for name in _FIELDS}
 
 
 def make_body(model: str, rows: int, number: int) -> bytes:

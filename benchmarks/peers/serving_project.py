@@ -1,7 +1,12 @@
 """What `benchmarks.serving` serves: StandardScaler and HistGradientBoosting of 100 trees on 20 numbers."""
 
 import polars as pl
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    VotingClassifier,
+)
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -50,5 +55,22 @@ def stored_training():
     return fb.candidate("stored", train(data), metrics={"rows": 1.0}, data=data)
 
 
+@fb.step
+def train_voters(data: fb.TrainingSet, trees: int = 100) -> Pipeline:
+    """A model that has no compiled form: its parts vote."""
+    parts = [
+        ("one", RandomForestClassifier(trees, random_state=0)),
+        ("two", ExtraTreesClassifier(trees, random_state=0)),
+    ]
+    return make_pipeline(StandardScaler(), VotingClassifier(parts, voting="soft")).fit(data.X, data.y)
+
+
+@fb.pipeline
+def voters_training():
+    data = fb.training_set(rows, label=outcomes["label"])
+    return fb.candidate("voters", train_voters(data), metrics={"rows": 1.0}, data=data)
+
+
 plain = fb.Endpoint(model="plain", gates=[fb.metric("rows") >= 1], approval="auto")
+voters = fb.Endpoint(model="voters", gates=[fb.metric("rows") >= 1], approval="auto")
 stored = fb.Endpoint(model="stored", gates=[fb.metric("rows") >= 1], approval="auto")

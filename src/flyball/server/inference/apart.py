@@ -27,6 +27,7 @@ _THREADS = 16
 _THREADS_OF_ONE = 4
 _SLOW_S, _QUICK_S = 0.02, 0.01
 _LONG_BODY_BYTES = 64_000
+_STUCK_S = 1.0
 _NEWEST_COUNTS = 0.3
 _MOST_KNOWN = 1_000
 
@@ -53,7 +54,7 @@ class _Job:
 class _Address:
     """What is known of one address, and who waits for it."""
 
-    __slots__ = ("costs", "is_slow", "running", "took_s", "waiting")
+    __slots__ = ("costs", "is_slow", "newest", "running", "took_s", "waiting")
 
     def __init__(self) -> None:
         self.took_s: float | None = None
@@ -61,6 +62,7 @@ class _Address:
         self.costs = Costs()
         self.waiting: deque[_Job] = deque()
         self.running: dict[int, int] = {}
+        self.newest = 0
 
 
 class Apart:
@@ -190,11 +192,12 @@ class Apart:
     def _start(self, path: str, address: _Address) -> None:
         """Begin what waits for an address, as far as there are threads for it."""
         loop = asyncio.get_running_loop()
-        while address.waiting and len(address.running) < self._threads_of(address) and len(self._begun_s) < _THREADS:
+        while address.waiting and self._has_thread(address):
             jobs = self._take(address)
             number = self._count = self._count + 1
-            is_first = not self._begun_s
+            is_first = not address.running
             address.running[number] = len(jobs)
+            address.newest = number
             self._begun_s[number] = monotonic_s()
 
             def run(number: int = number, jobs: Sequence[_Job] = jobs, is_first: bool = is_first) -> None:
@@ -204,9 +207,21 @@ class Apart:
 
             self._pool.submit(run)
 
+    def _has_thread(self, address: _Address) -> bool:
+        """Tell whether another call of an address may begin; one that takes for ever does not stop others at once."""
+        if len(self._begun_s) >= _THREADS or len(address.running) >= _THREADS_OF_ONE:
+            return False
+        now_s = monotonic_s()
+        moving = sum(now_s - self._begun_s[number] < _STUCK_S for number in address.running)
+        return moving < self._threads_of(address)
+
     def _threads_of(self, address: _Address) -> int:
-        """Return how many calls of an address may be computed at a time."""
-        is_shared = address.costs.is_bound and address.costs.is_worth_sharing and self._together is not None
+        """Return how many calls of an address should be computed at a time."""
+        if self._together is None:
+            return _THREADS_OF_ONE
+        if not address.costs.is_known:
+            return 1
+        is_shared = address.costs.is_bound and address.costs.is_worth_sharing
         return min(_THREADS_OF_ONE, self._processors) if is_shared else _THREADS_OF_ONE
 
     def _take(self, address: _Address) -> list[_Job]:
@@ -251,7 +266,7 @@ class Apart:
         address = self._find(path)
         address.running.pop(number, None)
         if not jobs[0].is_long:
-            is_undisturbed = is_first and not self._begun_s and number == self._count
+            is_undisturbed = is_first and address.newest == number
             address.costs.note(len(jobs), watch, is_undisturbed=is_undisturbed)
             self.note(path, watch.took_s)
         for job, (answer, error) in zip(jobs, outcomes, strict=True):

@@ -6,11 +6,14 @@ MOST_SHARED = 32
 """So many requests share a call at most."""
 _TRIED_WITH = 8
 _TRIED_EVERY = 100
-_NEWEST_COUNTS = 0.3
+_SEEN_EVERY = 1_000
+# What others want of the machine makes calls seem longer and less busy, never shorter: the least and the busiest of
+# late are believed, and are forgotten by this part with each call.
+_FORGOTTEN = 0.02
 # One more request in a call must cost less than this part of a call of its own.
 _WORTH_SHARING = 0.6
-# Shares of a call's time on the processor above and below which it waits for nothing, or for something, else.
-_BOUND, _UNBOUND = 0.6, 0.3
+# A call that spends so much of its time on the processor waits for nothing else.
+_BOUND = 0.5
 
 
 class Watch:
@@ -40,10 +43,12 @@ class Costs:
         is_bound: Whether a call keeps a processor busy, so that more calls at a time than processors gain nothing.
     """
 
-    __slots__ = ("_added_s", "_alone_s", "_since_tried", "is_bound")
+    __slots__ = ("_added_s", "_alone_s", "_busy", "_since_seen", "_since_tried", "is_bound")
 
     def __init__(self) -> None:
         self.is_bound = False
+        self._busy = 0.0
+        self._since_seen = _SEEN_EVERY
         self._alone_s: float | None = None
         self._added_s: float | None = None
         self._since_tried = 0
@@ -56,19 +61,25 @@ class Costs:
             watch: What it took.
             is_undisturbed: Whether no other call was computed meanwhile.
         """
+        self._since_seen = 0 if is_undisturbed else self._since_seen + 1
         if is_undisturbed and watch.took_s > 0:
-            share = watch.processor_s / watch.took_s
-            if (share > _BOUND and not self.is_bound) or (share < _UNBOUND and self.is_bound):
+            self._busy = max(watch.processor_s / watch.took_s, self._busy * (1 - _FORGOTTEN))
+            if self.is_bound != (self._busy > _BOUND):
                 self.is_bound = not self.is_bound
                 self._alone_s = self._added_s = None
         # Its own processor time is the same however many others want the processor.
         cost_s = watch.processor_s if self.is_bound else watch.took_s
         if requests == 1:
-            self._alone_s = _mix(self._alone_s, cost_s)
+            self._alone_s = _least(self._alone_s, cost_s)
             self._since_tried += 1
         elif self._alone_s is not None:
-            self._added_s = _mix(self._added_s, max(0.0, cost_s - self._alone_s) / (requests - 1))
+            self._added_s = _least(self._added_s, max(0.0, cost_s - self._alone_s) / (requests - 1))
             self._since_tried = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether `is_bound` was seen lately, of a call beside which no other was computed."""
+        return self._since_seen < _SEEN_EVERY
 
     @property
     def is_worth_sharing(self) -> bool:
@@ -87,5 +98,5 @@ class Costs:
         return 1
 
 
-def _mix(before: float | None, found: float) -> float:
-    return found if before is None else before + _NEWEST_COUNTS * (found - before)
+def _least(before: float | None, found: float) -> float:
+    return found if before is None else min(found, before * (1 + _FORGOTTEN))
