@@ -18,7 +18,7 @@ _SAMPLE = re.compile(r'^[a-z_]+(\{[a-z_]+="([^"\\\n]|\\.)*"(,[a-z_]+="([^"\\\n]|
 
 def exchange(endpoint: str = "credit", rows: int = 1) -> Exchange:
     made = Exchange("open_inference")
-    made.endpoint, made.rows = endpoint, rows
+    made.endpoint, made.rows, made.version = endpoint, rows, "credit-risk/3"
     return made
 
 
@@ -41,6 +41,7 @@ def test_requests_are_counted_by_endpoint_protocol_and_outcome() -> None:
     labels = 'endpoint="credit",protocol="open_inference"'
     assert found[f'flyball_requests_total{{{labels},code="200"}}'] == 2
     assert found[f'flyball_requests_total{{{labels},code="400"}}'] == 1
+    labels += ',version="credit-risk/3"'
     assert found[f'flyball_request_duration_seconds_bucket{{{labels},le="0.0025"}}'] == 0
     assert found[f'flyball_request_duration_seconds_bucket{{{labels},le="0.005"}}'] == 3
     assert found[f"flyball_request_duration_seconds_count{{{labels}}}"] == 3

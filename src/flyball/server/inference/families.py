@@ -60,6 +60,8 @@ class Family(msgspec.Struct):
     def merge(self, series: Mapping[_Labels, Sequence[float]]) -> None:
         """Add the series of another process; a gauge of the same labels is replaced."""
         for labels, values in series.items():
+            if len(labels) != len(self.labels):
+                continue  # of another release
             mine = self.series.get(labels)
             if self.kind == "gauge" or mine is None or len(mine) != len(values):
                 self.series[labels] = list(values)

@@ -61,7 +61,7 @@ class GatewayMetrics:
             "flyball_request_duration_seconds",
             "histogram",
             "Time from a request's first byte to its answer.",
-            of_request,
+            (*of_request, "version"),
             bounds=_SECONDS,
         )
         self._rows = Family("flyball_request_rows", "histogram", "Rows of a request.", ("endpoint",), bounds=_ROWS)
@@ -145,7 +145,7 @@ class GatewayMetrics:
         if exchange.endpoint or exchange.protocol != "other":
             self._requests.add((exchange.endpoint, exchange.protocol, code))
         if exchange.endpoint:
-            self._duration.observe((exchange.endpoint, exchange.protocol), duration_s)
+            self._duration.observe((exchange.endpoint, exchange.protocol, exchange.version), duration_s)
             self._rows.observe((exchange.endpoint,), exchange.rows)
             if exchange.together:
                 self._together.observe((exchange.endpoint,), exchange.together)
