@@ -172,7 +172,10 @@ def test_health_and_metrics_tell_what_goes_on(gateway: Gateway) -> None:
     assert (health.status, health.json["endpoints"]["credit"]["live"]) == (200, "m/1")
     metrics = gateway.get("/metrics").body.decode()
     assert 'flyball_predictions_total{endpoint="credit",version="m/1",variant="live",status="ok"}' in metrics
-    assert 'flyball_request_duration_seconds_bucket{endpoint="credit",protocol="flyball",le="+Inf"}' in metrics
+    assert (
+        'flyball_request_duration_seconds_bucket{endpoint="credit",protocol="flyball",version="m/1",le="+Inf"}'
+        in metrics
+    )
 
 
 def test_before_the_first_version_it_is_ready_but_says_so(start: StartGateway) -> None:
