@@ -23,9 +23,7 @@ from benchmarks.feature_cases.project import (
     redis_server,
     write_rows,
 )
-from flyball.domain.data.schemas import Schema
-from flyball.domain.features.online import view_key
-from flyball.domain.features.rows import encode_rows
+from flyball.workspace.feature_store import FeatureStore
 from flyball.workspace.workspace import Workspace
 
 _READS = {1: 4_000, 100: 400}
@@ -59,32 +57,25 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def write(folder: Path) -> dict[str, Any]:
-    """A thousand rows at once, in rows a second, and one row, in microseconds; in the store, and pushed with checks."""
+    """A frame of a thousand rows, in rows a second, and of one, in microseconds; Flyball's are pushed, with checks."""
     told: dict[str, Any] = {}
     with redis_server(folder) as url:
         for store in ("lmdb", "redis"):
             workspace = open_workspace(folder / store, "lmdb" if store == "lmdb" else url)
             workspace.materialise()
+            features = FeatureStore(folder / store)
             _, raw_write = limits.open_lmdb(folder / "raw") if store == "lmdb" else limits.open_redis(url)
+            raw_write(limits.pack(limits.newest(folder / store / "rows.parquet")))
             table = pl.read_parquet(folder / store / "rows.parquet").head(1_000)
-            for name, rows in (("1000", 1_000), ("1", 1)):
-                frame = table.head(rows)
-                mine, limit, pushed = _interleaved(
-                    [
-                        _store_write(workspace, frame),
-                        lambda _: raw_write(limits.pack(frame)),
-                        _push(workspace, frame),
-                    ],
-                    [[number] for number in range(60 if rows > 1 else 300)],
+            for rows, times in ((1_000, 60), (1, 300)):
+                mine, limit = _interleaved(
+                    [lambda frame: features.push("tx", frame), lambda frame: raw_write(limits.pack(frame))],
+                    [table.head(rows).with_columns(at=_later(number)) for number in range(times)],
                 )
                 if rows > 1:
-                    mine, limit, pushed = (round(rows / spent * 1e6) for spent in (mine, limit, pushed))
+                    mine, limit = (round(rows / spent * 1e6) for spent in (mine, limit))
                 unit = "rows_per_s" if rows > 1 else "us"
-                told |= {
-                    f"{store}_{name}_{unit}": mine,
-                    f"{store}_{name}_limit_{unit}": limit,
-                    f"{store}_{name}_pushed_{unit}": pushed,
-                }
+                told |= {f"{store}_{rows}_{unit}": mine, f"{store}_{rows}_limit_{unit}": limit}
         told |= run_feast(folder, "write", url)
     return told
 
@@ -130,32 +121,8 @@ def _interleaved(works: Sequence[Callable[[Any], object]], arguments: Sequence[A
     return [round(statistics.median(spent) / 1_000, 1) for spent in taken]
 
 
-def _store_write(workspace: Workspace, frame: pl.DataFrame) -> Callable[[Any], object]:
-    """Return a write of newer rows, packing included."""
-    view = workspace.project.views["tx"]
-    key = view_key("tx", workspace.features.view_version(view))
-    store = workspace.features._online
-    columns = Schema.of(frame.select(FEATURES))
-    counter = iter(range(10**9))
-
-    def work(_: Any) -> object:
-        at = pl.lit(START + timedelta(days=200, microseconds=next(counter))).dt.cast_time_unit("us")
-        rows = frame.with_columns(at=at, known=at)
-        return store.write(key, encode_rows(rows, ["customer_id"], "at", "known", columns))
-
-    return work
-
-
-def _push(workspace: Workspace, frame: pl.DataFrame) -> Callable[[Any], object]:
-    view = workspace.project.views["tx"]
-    counter = iter(range(10**9))
-    columns = frame.drop("at").to_dict(as_series=False)
-
-    def work(_: Any) -> object:
-        at = (START + timedelta(days=100, seconds=next(counter))).isoformat()
-        return workspace.features.push(view, columns | {"at": [at] * frame.height})
-
-    return work
+def _later(number: int) -> pl.Expr:
+    return pl.lit(START + timedelta(days=200, seconds=number)).dt.cast_time_unit("us")
 
 
 def run_feast(folder: Path, case: str, url: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ _UNITS = {
 }
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d|w)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def parse_duration(text: str | timedelta, *, what: str = "duration") -> timedelta:
@@ -76,7 +77,7 @@ def parse_instant(text: str, *, what: str = "time") -> datetime:
 
 def to_us(instant: datetime) -> int:
     """Return microseconds since 1970-01-01 UTC, the form in which every store keeps instants."""
-    return (instant - _EPOCH) // timedelta(microseconds=1)
+    return (instant - _EPOCH) // _MICROSECOND
 
 
 def from_us(us: int) -> datetime:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from flyball.domain.features.materialising import Materialisation
     from flyball.domain.features.vectors import Vectors
     from flyball.domain.features.views import FeatureView
@@ -56,12 +58,12 @@ class FeatureStore:
         """
         return self._workspace.get_online_features(features, entities, has_full_names=full_feature_names)
 
-    def push(self, view: "str | FeatureView", rows: Mapping[str, Sequence[Any]]) -> int:
+    def push(self, view: "str | FeatureView", rows: "Mapping[str, Sequence[Any]] | pl.DataFrame") -> int:
         """Write rows with a view's values as they arrive; the newest row of an entity counts.
 
         Args:
             view: The view or its name.
-            rows: Keys, time and every feature, in columns of one length.
+            rows: Keys, time and every feature, in columns of one length; or a frame of Polars or pandas.
 
         Returns:
             How many entities now have another row.
@@ -72,7 +74,8 @@ class FeatureStore:
             NotMaterialisedError: The view was never written to the online store.
         """
         declared = self._workspace.project.view(view) if isinstance(view, str) else view
-        return self._workspace.features.push(declared, rows)
+        columns: Mapping[str, Any] = rows if isinstance(rows, Mapping) else {name: rows[name] for name in rows.columns}
+        return self._workspace.features.push(declared, columns)
 
     def materialise(self, views: Sequence[str] = (), *, until: datetime | None = None) -> "list[Materialisation]":
         """Bring the online rows of views up to an instant, but not beyond now; of all views by default.

@@ -1,9 +1,10 @@
 """Online rows as bytes: keys, and values in the order of a layout that each row names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -109,8 +110,11 @@ def encode_columns(
 ) -> list[OnlineRow]:
     """Return rows as the online store keeps them; from checked columns, since a frame takes longer for few rows."""
     tag = tag_of(columns)
-    rows = zip(zip(*keys, strict=True), event_times_us, zip(*values, strict=True), strict=True)
-    return [OnlineRow(encode_key(key), time_us, known_us, tag + _encode(row)) for key, time_us, row in rows]
+    key_rows = list(zip(*keys, strict=True))
+    is_int = len(keys) == 1 and set(map(type, keys[0])) <= {int}
+    encoded_keys = map(_encode if is_int else encode_key, key_rows)
+    payloads = [tag + _encode(row) for row in zip(*values, strict=True)] if values else repeat(tag + _encode(()))
+    return _rows(zip(encoded_keys, event_times_us, repeat(known_us), payloads))
 
 
 def encode_rows(frame: "pl.DataFrame", keys: Sequence[str], time: str, usable: str, columns: Schema) -> list[OnlineRow]:
@@ -124,7 +128,12 @@ def encode_rows(frame: "pl.DataFrame", keys: Sequence[str], time: str, usable: s
     payloads = (tag + _encode(values) for values in frame.select(columns.names).iter_rows(buffer_size=4_096))
     event_times = frame.get_column(time).to_physical().to_list()
     known = frame.select(pl.col(usable).to_physical()).to_series().to_list()
-    return list(map(OnlineRow, encoded_keys, event_times, known, payloads))
+    return _rows(zip(encoded_keys, event_times, known, payloads, strict=True))
+
+
+def _rows(rows: Iterable[tuple[bytes, int, int, bytes]]) -> list[OnlineRow]:
+    # Without a call of Python for each.
+    return list(map(tuple.__new__, repeat(OnlineRow), rows))
 
 
 def mark_row(source: str, as_of_us: int) -> OnlineRow:

@@ -4,10 +4,11 @@ import hashlib
 import os
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -24,10 +25,11 @@ _FIRST_MAP_BYTES = 256 << 20  # address space, not disk: the file grows with wha
 _LARGEST_PLAIN_KEY = 400  # LMDB takes 511 bytes; longer keys are stored by their digest
 _TIMES = struct.Struct(">qq")
 _row = tuple.__new__
+_value_of = itemgetter(1)
 _LENGTH = struct.Struct(">I")
 _PREFIX_BYTES = 12
 _PART = 10_000  # rows of one read of a scan
-_unpack_times, _TIMES_BYTES = _TIMES.unpack_from, _TIMES.size
+_pack_times, _unpack_times, _TIMES_BYTES = _TIMES.pack, _TIMES.unpack_from, _TIMES.size
 
 
 class LmdbOnlineStore:
@@ -49,44 +51,42 @@ class LmdbOnlineStore:
 
     def write(self, view: str, rows: Sequence[OnlineRow], *, copy: str | None = None) -> int:
         """See `OnlineStore.write`."""
-        newest = newest_rows(rows).values()
+        newest = newest_rows(rows)
         if not newest:
             return 0
-        views = [view] if copy is None else [view, copy]
-        wanted = [
-            [(_place(name, row.key), row.event_time_us, row.known_us, _encode(row)) for row in newest] for name in views
-        ]
+        values = _encode_all(newest.values())
+        times = [(event_time_us, known_us) for _, event_time_us, known_us, _ in newest.values()]
+        places = _places(view, newest)
+        copied = None if copy is None else _places(copy, newest)
 
         def write(transaction: Any) -> int:
-            changed = [sum(_put_newer(transaction, *row) for row in rows) for rows in wanted]
-            return changed[0]
+            if copied is not None:
+                _put_newer(transaction, copied, values, times)
+            return _put_newer(transaction, places, values, times)
 
         return self._environment.write(write)
 
     def replace(self, view: str, rows: Sequence[OnlineRow]) -> int:
         """See `OnlineStore.replace`."""
         # In the order of the tree, where neighbours share pages.
-        wanted = dict(sorted((_place(view, key), _encode(row)) for key, row in newest_rows(rows).items()))
+        newest = newest_rows(rows)
+        wanted = dict(sorted(zip(_places(view, newest), _encode_all(newest.values()), strict=True)))
         prefix = _prefix(view)
 
         def replace(transaction: Any) -> int:
             stored = dict(_scan(transaction, prefix))
-            changed = 0
-            for place, value in wanted.items():
-                if stored.get(place) != value:
-                    transaction.put(place, value)
-                    changed += 1
-            for place in stored.keys() - wanted.keys():
+            changed = [(place, value) for place, value in wanted.items() if stored.get(place) != value]
+            gone = stored.keys() - wanted.keys()
+            _put(transaction, changed)
+            for place in gone:
                 transaction.delete(place)
-                changed += 1
-            return changed
+            return len(changed) + len(gone)
 
         return self._environment.write(replace)
 
     def read(self, view: str, keys: Sequence[bytes]) -> list[OnlineRow | None]:
         """See `OnlineStore.read`."""
-        prefix = _prefix(view)
-        places = [prefix + b"k" + key if len(key) <= _LARGEST_PLAIN_KEY else _place(view, key) for key in keys]
+        places = _places(view, keys)
 
         def read(transaction: Any) -> list[bytes | None]:
             return list(map(transaction.get, places))
@@ -104,7 +104,7 @@ class LmdbOnlineStore:
 
     def delete(self, view: str, keys: Sequence[bytes]) -> int:
         """See `OnlineStore.delete`."""
-        places = [_place(view, key) for key in keys]
+        places = _places(view, keys)
         return self._environment.write(lambda transaction: sum(bool(transaction.delete(place)) for place in places))
 
     def scan(self, view: str) -> Iterator[OnlineRow]:
@@ -233,17 +233,20 @@ def _prefix(view: str) -> bytes:
     return hashlib.blake2b(view.encode(), digest_size=_PREFIX_BYTES).digest()
 
 
-def _place(view: str, key: bytes) -> bytes:
-    if len(key) <= _LARGEST_PLAIN_KEY:
-        return _prefix(view) + b"k" + key
-    return _prefix(view) + b"d" + hashlib.sha256(key).digest()
+def _places(view: str, keys: Iterable[bytes]) -> list[bytes]:
+    prefix = _prefix(view)
+    plain, digested = prefix + b"k", prefix + b"d"
+    return [plain + key if len(key) <= _LARGEST_PLAIN_KEY else digested + hashlib.sha256(key).digest() for key in keys]
 
 
-def _encode(row: OnlineRow) -> bytes:
-    if len(row.key) <= _LARGEST_PLAIN_KEY:
-        return _TIMES.pack(row.event_time_us, row.known_us) + row.payload
-    # Its place does not tell the key, so the value does.
-    return _TIMES.pack(row.event_time_us, row.known_us) + row.payload + row.key + _LENGTH.pack(len(row.key))
+def _encode_all(rows: Iterable[OnlineRow]) -> list[bytes]:
+    # A long key's place does not tell the key, so the value does.
+    return [
+        _pack_times(time_us, known_us) + payload
+        if len(key) <= _LARGEST_PLAIN_KEY
+        else _pack_times(time_us, known_us) + payload + key + _LENGTH.pack(len(key))
+        for key, time_us, known_us, payload in rows
+    ]
 
 
 def _decode(key: bytes, value: bytes) -> OnlineRow:
@@ -262,12 +265,30 @@ def _decode_stored(place: bytes, value: bytes) -> OnlineRow:
     return _decode(key, value)
 
 
-def _put_newer(transaction: Any, place: bytes, event_time_us: int, known_us: int, value: bytes) -> bool:
-    stored = transaction.get(place)
-    if stored is not None and _unpack_times(stored) >= (event_time_us, known_us):
-        return False
-    transaction.put(place, value)
-    return True
+def _put_newer(
+    transaction: Any, places: Sequence[bytes], values: Sequence[bytes], times: Sequence[tuple[int, int]]
+) -> int:
+    """Put the values that are newer than what their places hold, and return how many they are."""
+    with transaction.cursor() as cursor:
+        found = cursor.getmulti(places)
+    rows = zip(places, values, strict=True)
+    if not found or max(map(_unpack_times, map(_value_of, found))) < min(times):  # as nearly always
+        newer = list(rows)
+    else:
+        find = dict(found).get
+        newer = [
+            (place, value)
+            for (place, value), known in zip(rows, times, strict=True)
+            if (old := find(place)) is None or known > _unpack_times(old)
+        ]
+    _put(transaction, newer)
+    return len(newer)
+
+
+def _put(transaction: Any, values: Sequence[tuple[bytes, bytes]]) -> None:
+    if values:
+        with transaction.cursor() as cursor:  # many at once take half the time
+            cursor.putmulti(values)
 
 
 def _scan_part(transaction: Any, prefix: bytes, after: bytes | None) -> list[tuple[bytes, bytes]]:

@@ -1,7 +1,10 @@
 """What an online store can do."""
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import NamedTuple, Protocol
+
+_key_of = itemgetter(0)
 
 
 class OnlineRow(NamedTuple):
@@ -89,7 +92,10 @@ class OnlineStore(Protocol):
 
 def newest_rows(rows: Sequence[OnlineRow]) -> dict[bytes, OnlineRow]:
     """Return the newest row of each key; of ties the first."""
-    newest: dict[bytes, OnlineRow] = {}
+    newest = dict(zip(map(_key_of, rows), rows, strict=True))
+    if len(newest) == len(rows):  # as nearly always
+        return newest
+    newest = {}
     for row in rows:
         kept = newest.get(row.key)
         if kept is None or is_newer(row, kept):
