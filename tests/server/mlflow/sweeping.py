@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import re
+import sqlite3
 from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any, NoReturn
@@ -21,10 +22,13 @@ from tests.server.mlflow.calls import Calls, Reply
 
 # As JSON, so that there are also values that no Python object becomes.
 BAD_VALUES = (
-    "null", "true", "-1", "0", "1.5", "9223372036854775808", "1" + "0" * 40, "1e400", "-1e400", "[]", "[null]", "[1]",
-    '["x"]', "{}", '{"a": 1}', "[[[]]]", "[{}]", '""', '" "', '"x"', '"-7"', '"12345678901234567890123"', '"NaN"',
-    r'"\u0000"', r'"a\u0000b"', r'"\ud800"', '"../.."', '"%2e%2e"', '"\'; DROP TABLE tracking_run; --"', '"*"',
-    r'"\n"', '"é\u202e\U0001f3af"', json.dumps("x" * 70_000), json.dumps(base64.urlsafe_b64encode(b"[1]").decode()),
+    "null", "1.5", "1" + "0" * 40, "1e400", "[null]", '["x"]', '{"a": 1}', '""', r'"a\u0000b"', r'"\ud800"', '"../.."',
+    json.dumps("x" * 70_000),
+)  # fmt: skip
+MORE_VALUES = (
+    "true", "-1", "0", "9223372036854775808", "-1e400", "[]", "[1]", "{}", "[[[]]]", "[{}]", '" "', '"x"', '"-7"',
+    '"12345678901234567890123"', '"NaN"', r'"\u0000"', '"%2e%2e"', '"\'; DROP TABLE tracking_run; --"', '"*"', r'"\n"',
+    '"é\u202e\U0001f3af"', json.dumps(base64.urlsafe_b64encode(b"[1]").decode()),
 )  # fmt: skip
 BAD_SEGMENTS = ("%00", "a%00b", "%ff", "..", "%2e%2e", "%2F", "x" * 5_000, "%27%3B%20DROP", "%C3%A9", "%25", "*", "-1")
 BAD_BODIES = (
@@ -97,6 +101,7 @@ class World:
     def __init__(self, home: Home, calls: Calls) -> None:
         self._home = home
         self._calls = calls
+        self._beside: sqlite3.Connection | None = None
         number = next(_fresh)
         self.model_name, self.experiment_name = f"m{number}", f"e{number}"
         self.experiment = calls.post("experiments/create", name=self.experiment_name)["experiment_id"]
@@ -264,6 +269,15 @@ class World:
                     text = one.text if isinstance(one, Literal) else str(one)
                     parts.append(f"{quote(name)}={_query(text)}")
         return self._calls.send("GET", f"{path}?{'&'.join(parts)}")
+
+    def mark(self) -> int:
+        """Return a number that is another one after any change of the store, and maybe without one."""
+        file = self._home.home / "flyball.db"
+        if file.exists():
+            self._beside = self._beside or sqlite3.connect(file)
+            return int(self._beside.execute("PRAGMA data_version").fetchone()[0])
+        with self._home.db.read() as tx:
+            return int(tx.value("SELECT pg_snapshot_xmax(pg_current_snapshot())"))
 
     def state(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table."""
