@@ -13,6 +13,7 @@ from urllib.parse import quote
 import msgspec
 import msgspec.inspect as inspecting
 
+from flyball.core.errors import InvalidInputError, NotFoundError
 from flyball.server.mlflow.areas import ROUTES
 from flyball.server.mlflow.requests import Request
 from flyball.server.mlflow.routing import Kind, Route
@@ -45,7 +46,7 @@ CODES = {
 _fresh = count()
 
 
-class _Found(Exception):
+class _FoundError(Exception):
     """Carries the type that a handler decodes its request as."""
 
     def __init__(self, type_: type[Any]) -> None:
@@ -56,10 +57,20 @@ class _Asking(Request):
     """Stands for any request, to find what its handler reads of it."""
 
     def decode(self, type_: type[Any]) -> NoReturn:
-        raise _Found(type_)
+        raise _FoundError(type_)
 
     async def read_body(self, *_: Any, **__: Any) -> None:
         return
+
+
+class _Nobody:
+    """Stands for the home while a handler reads its request: nothing is asked of it before."""
+
+    def __getattr__(self, name: str) -> "_Nobody":
+        return self
+
+    def __call__(self) -> "_Nobody":
+        return self
 
 
 class _Anything(dict[str, str]):
@@ -67,7 +78,7 @@ class _Anything(dict[str, str]):
         return "x"
 
 
-def type_of(home: Home, route: Route) -> type[Any] | None:
+def type_of(route: Route) -> type[Any] | None:
     """Return the struct that a route's body or query is; None where it reads none."""
 
     async def receive() -> Any:
@@ -78,12 +89,12 @@ def type_of(home: Home, route: Route) -> type[Any] | None:
 
     request = _Asking(route.method, route.path, b"", [], receive, commit, values=_Anything())
     try:
-        found = route.handler(home, request)
+        found = route.handler(_Nobody(), request)
         if route.kind is Kind.STREAM:
             asyncio.run(found)
-    except _Found as error:
+    except _FoundError as error:
         return error.type
-    except Exception:
+    except (TypeError, InvalidInputError, NotFoundError):
         return None
     return None
 
@@ -121,9 +132,7 @@ class World:
         calls.post("registered-models/alias", **version, alias="champion")
         calls.post("experiments/set-experiment-tag", experiment_id=self.experiment, key="k", value="v")
         self.trace = f"tr-{number}"
-        place = {"mlflow_experiment": {"experiment_id": self.experiment}}
-        told = {"trace_id": self.trace, "trace_location": place, "request_time": "2026-01-01T00:00:00Z", "state": "OK"}
-        self._send("POST", "/api/3.0/mlflow/traces", trace={"trace_info": told | {"tags": {"k": "v"}}})
+        self._tell_trace(self.trace)
         assessment = {"assessment_name": "a", "feedback": {"value": 1}}
         made = self._send("POST", f"/api/3.0/mlflow/traces/{self.trace}/assessments", assessment=assessment)
         self.assessment: str = made["assessment"]["assessment_id"]
@@ -142,6 +151,20 @@ class World:
         reply = self._calls.send(method, path, json.dumps(fields).encode())
         assert reply.status == 200, (path, reply.body)
         return reply.json()
+
+    def add_more(self) -> None:
+        """Add a second run, point, logged model, version and trace."""
+        tags = [{"key": "k", "value": "v"}]
+        self._calls.post("runs/create", experiment_id=self.experiment, tags=tags)
+        self._calls.post("runs/log-metric", run_id=self.run, key="m", value=2.0, timestamp=6)
+        self._calls.post("logged-models", experiment_id=self.experiment)
+        self._calls.post("model-versions/create", name=self.model_name, source="s3://x/y")
+        self._tell_trace(f"{self.trace}-more")
+
+    def _tell_trace(self, trace_id: str) -> None:
+        place = {"mlflow_experiment": {"experiment_id": self.experiment}}
+        told = {"trace_id": trace_id, "trace_location": place, "request_time": "2026-01-01T00:00:00Z", "state": "OK"}
+        self._send("POST", "/api/3.0/mlflow/traces", trace={"trace_info": told | {"tags": {"k": "v"}}})
 
     def path(self, route: Route, **other: str) -> str:
         """Return a route's address for what the world holds."""

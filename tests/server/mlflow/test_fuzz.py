@@ -1,15 +1,21 @@
 """Every field of every address takes whatever is sent: a refusal says why and changes nothing; never a 500."""
 
+import base64
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flyball.core.settings import Settings
 from flyball.server.mlflow.app import MlflowApp
 from flyball.server.mlflow.routing import Kind, Route
+from flyball.storage.catalog import list_shapes
 from flyball.workspace.home import Home
 from tests.server.mlflow.calls import Calls, Reply
 from tests.server.mlflow.sweeping import (
@@ -27,21 +33,19 @@ from tests.server.mlflow.sweeping import (
 )
 
 _TAKING = ("delete", "complete", "abort", "restore")
+NAMES = ("trace_id", "assessment_id", "model_id", "webhook_id", "key", "upload_id", "number")
 ROUTES = dict(named_routes())
+TYPES = {name: type_ for name, route in ROUTES.items() if (type_ := type_of(route)) is not None}
+WITH_BODIES = [name for name, route in ROUTES.items() if route.method != "GET" and "/parts/" not in name]
+WITH_NAMES = [name for name in ROUTES if any(f"{{{part}}}" in name for part in NAMES)]
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
-    settings = Settings(webhooks_to_private_addresses=True)
-    home = Home(tmp_path, tmp_path / "home", settings=settings, is_durable=False)
+    allowing = Settings(webhooks_to_private_addresses=True)
+    home = Home(tmp_path, tmp_path / "home", settings=allowing, is_durable=False)
     yield home
     home.db.close()
-
-
-@pytest.fixture(params=ROUTES.values(), ids=ROUTES)
-def route(request: pytest.FixtureRequest) -> Route:
-    found: Route = request.param
-    return found
 
 
 class Sweep:
@@ -90,10 +94,9 @@ def is_refusal(reply: Reply) -> bool:
 
 
 @pytest.mark.parametrize("values", [BAD_VALUES, pytest.param(MORE_VALUES, marks=pytest.mark.slow)], ids=["few", "more"])
-def test_each_field_takes_whatever_comes(home: Home, calls: Calls, route: Route, values: Sequence[str]) -> None:
-    type_ = type_of(home, route)
-    if type_ is None:
-        pytest.skip("it reads no fields")
+@pytest.mark.parametrize("name", TYPES)
+def test_each_field_takes_whatever_comes(home: Home, calls: Calls, name: str, values: Sequence[str]) -> None:
+    route, type_ = ROUTES[name], TYPES[name]
     good = prove_good(World(home, calls), route, type_)
     sweep = Sweep(home, calls, route)
     for place in places_of(good):
@@ -101,30 +104,125 @@ def test_each_field_takes_whatever_comes(home: Home, calls: Calls, route: Route,
             sweep.send(put(sweep.world.good(route, type_), place, Literal(value)), (place, value[:80]))
 
 
-def test_each_body_is_read_or_refused(home: Home, calls: Calls, route: Route) -> None:
-    if route.method == "GET" or "/parts/" in route.path:
-        pytest.skip("it has no body of fields")
-    has_fields = type_of(home, route) is not None
-    sweep = Sweep(home, calls, route)
+@pytest.mark.parametrize("name", WITH_BODIES)
+def test_each_body_is_read_or_refused(home: Home, calls: Calls, name: str) -> None:
+    sweep = Sweep(home, calls, ROUTES[name])
     for body in BAD_BODIES:
         sweep.send(body, body[:80])
-        if has_fields:
-            reply = sweep.world.send(route, body)
+        if name in TYPES:
+            reply = sweep.world.send(ROUTES[name], body)
             assert reply.error == (400, "INVALID_PARAMETER_VALUE"), (body[:80], reply.body)
             assert "JSON" in reply.json()["message"] or "nested" in reply.json()["message"]
 
 
-def test_each_name_in_an_address_may_be_anything(home: Home, calls: Calls, route: Route) -> None:
-    names = [name for name in ("trace_id", "assessment_id", "model_id", "webhook_id", "key", "upload_id", "number")
-             if f"{{{name}}}" in route.path]  # fmt: skip
-    if not names:
-        pytest.skip("it has no names")
-    type_ = type_of(home, route)
+@pytest.mark.parametrize("name", WITH_NAMES)
+def test_each_name_in_an_address_may_be_anything(home: Home, calls: Calls, name: str) -> None:
+    route, type_ = ROUTES[name], TYPES.get(name)
     sweep = Sweep(home, calls, route)
-    for name in names:
-        for segment in BAD_SEGMENTS:
-            fields: Any = b"part" if "/parts/" in route.path else sweep.world.good(route, type_) if type_ else {}
-            sweep.send(fields, segment[:80], **{name: segment})
+    for part in NAMES:
+        for segment in BAD_SEGMENTS if f"{{{part}}}" in name else ():
+            fields: Any = b"part" if "/parts/" in name else sweep.world.good(route, type_) if type_ else {}
+            sweep.send(fields, segment[:80], **{part: segment})
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_mixture_of_good_and_bad_fields_breaks_anything(home: Home, calls: Calls, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(list(TYPES)))
+    sweep = Sweep(home, calls, ROUTES[name])
+    fields: Any = sweep.world.good(ROUTES[name], TYPES[name])
+    places = [place for place in places_of(fields) if len(place) == 1 or data.draw(st.booleans())]
+    for place in data.draw(st.lists(st.sampled_from(places), max_size=4, unique=True)) if places else ():
+        # What is within a value that was replaced already is gone.
+        with suppress(LookupError, TypeError):
+            fields = put(fields, place, Literal(json.dumps(data.draw(_values))))
+    for place in data.draw(st.sets(st.sampled_from(list(fields)), max_size=2)) if fields else ():
+        del fields[place]
+    sweep.send(fields, fields)
+
+
+def pages(world: World) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
+    """Yield every address that gives pages, with a request that has several and another one."""
+    a = "/api/2.0/mlflow/"
+    mine = {"experiment_ids": [world.experiment]}
+    yield "POST", f"{a}experiments/search", {}, {"filter": "name != 'x'"}
+    yield "POST", f"{a}runs/search", mine, mine | {"filter": "tags.k = 'v'"}
+    yield "POST", f"{a}registered-models/search", {}, {"filter": "name != 'x'"}
+    yield "POST", f"{a}model-versions/search", {}, {"order_by": ["name DESC"]}
+    yield "POST", f"{a}logged-models/search", mine, mine | {"filter": "name != 'x'"}
+    place = {"locations": [{"mlflow_experiment": {"experiment_id": world.experiment}}]}
+    yield "POST", "/api/3.0/mlflow/traces/search", place, place | {"filter": "status = 'OK'"}
+    yield "GET", f"{a}webhooks", {}, {}
+    yield (
+        "GET",
+        f"{a}metrics/get-history",
+        {"run_id": world.run, "metric_key": "m"},
+        {"run_id": world.run, "metric_key": "n"},
+    )
+
+
+def test_a_token_of_nobody_or_of_another_search_is_refused(home: Home, calls: Calls) -> None:
+    world = World(home, calls)
+    World(home, calls)
+    world.add_more()
+
+    def ask(method: str, path: str, fields: Any, token: str, limit: int = 1) -> Reply:
+        asked = fields | {"max_results": limit, "page_token": token}
+        if method == "GET":
+            return calls.send(method, f"{path}?{urlencode(asked)}")
+        return calls.send(method, path, json.dumps(asked).encode())
+
+    searches = list(pages(world))
+    tokens = []
+    for method, path, fields, _ in searches:
+        page = ask(method, path, fields, "")
+        assert page.status == 200, (path, page.body)
+        tokens.append(page.json()["next_page_token"])
+        assert ask(method, path, fields, tokens[-1]).status == 200
+    for (method, path, fields, other), mine in zip(searches, tokens, strict=True):
+        made_up = [mine[:-4], mine + "AAAA", mine[::-1], "0", "x" * 5_000, "é", "AA==", "\0", "-1", mine.lower()]
+        changed = base64.urlsafe_b64decode(mine)
+        made_up += [base64.urlsafe_b64encode(changed[:-1] + bytes([changed[-1] ^ 1])).decode()]
+        for token in [*made_up, *(token for token in tokens if token != mine)]:
+            reply = ask(method, path, fields, token)
+            assert reply.error == (400, "INVALID_PARAMETER_VALUE"), (path, token, reply.body)
+            assert "token" in reply.json()["message"]
+        if fields != other:
+            assert ask(method, path, other, mine).error == (400, "INVALID_PARAMETER_VALUE"), path
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("experiments/create", {"name": "x"}),
+        ("runs/create", {"experiment_id": "0"}),
+        ("registered-models/create", {"name": "x"}),
+        ("model-versions/create", {"name": "m", "source": "s3://x/y"}),
+        ("logged-models", {"experiment_id": "0"}),
+    ],
+)
+def test_ten_thousand_tags_are_all_kept_and_more_are_refused(
+    home: Home, calls: Calls, path: str, fields: dict[str, Any]
+) -> None:
+    calls.post("registered-models/create", name="m")
+    tags = [{"key": f"t{number}", "value": "v"} for number in range(10_001)]
+
+    def count_tags() -> int:
+        with home.db.read() as tx:
+            names = [shape.name for shape in list_shapes() if shape.name.endswith("_tag")]
+            return sum(tx.value(f"SELECT count(*) FROM {name} WHERE value = 'v'") for name in names)
+
+    assert calls.refused(path, **fields, tags=tags).error == (400, "INVALID_PARAMETER_VALUE")
+    assert count_tags() == 0
+    calls.post(path, **fields, tags=tags[:10_000])
+    assert count_tags() == 10_000
 
 
 @pytest.fixture

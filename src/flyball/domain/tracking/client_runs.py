@@ -17,6 +17,8 @@ MAX_METRICS = 1_000
 MAX_PARAMS = 100
 MAX_TAGS = 100
 MAX_ITEMS = 1_000
+MAX_FIRST_TAGS = 10_000
+"""The most tags that something may be made with, and the most names that one request may link."""
 MAX_KEY_LENGTH = 250
 MAX_PARAM_LENGTH = 6_000
 MAX_TAG_LENGTH = 8_000
@@ -236,6 +238,16 @@ def check_counts(metrics: int, params: int, tags: int) -> None:
     ):
         if found > limit:
             raise BatchTooLargeError(what, limit, found)
+
+
+def check_first_tags(tags: int) -> None:
+    """Check how many tags something is made with.
+
+    Raises:
+        BatchTooLargeError: They are too many.
+    """
+    if tags > MAX_FIRST_TAGS:
+        raise BatchTooLargeError("tags", MAX_FIRST_TAGS, tags)
 
 
 def check_unique(keys: Sequence[str]) -> None:

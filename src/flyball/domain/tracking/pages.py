@@ -52,7 +52,9 @@ def read_token(query: Any, token: str, kinds: Sequence[type] | None = None) -> l
         position = msgspec.msgpack.decode(content[_DIGEST_BYTES:], type=list[Any])
     except (binascii.Error, ValueError, msgspec.DecodeError) as error:
         raise PageTokenError from error
-    if content[:_DIGEST_BYTES] != _digest(query, content[_DIGEST_BYTES:]):
+    # The decoder passes over what is not of its alphabet, and what follows the end.
+    is_whole = base64.urlsafe_b64encode(content).decode() == token
+    if not is_whole or content[:_DIGEST_BYTES] != _digest(query, content[_DIGEST_BYTES:]):
         raise PageTokenError
     if kinds is not None and [type(key) for key in position] != list(kinds):
         raise PageTokenError

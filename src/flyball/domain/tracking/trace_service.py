@@ -257,6 +257,8 @@ class TraceService:
         wanted = sorted(set(experiment_ids))
         query = ["traces", wanted, filter_text, list(orders)]
         after = read_token(query, token, [kind for _, _, kind in store.sort_keys(order)]) if token else None
+        if not wanted:
+            return [], ""
         with self._db.read() as tx:
             found = store.search(tx, wanted, conditions, order, after=after, limit=limit + 1)
         shown = found[:limit]

@@ -4,7 +4,14 @@ from typing import Any
 
 import msgspec
 
-from flyball.domain.tracking.client_runs import MAX_KEY_LENGTH, ItemInvalidError, check_key, check_text, check_value
+from flyball.domain.tracking.client_runs import (
+    MAX_KEY_LENGTH,
+    ItemInvalidError,
+    check_first_tags,
+    check_key,
+    check_text,
+    check_value,
+)
 from flyball.domain.tracking.experiments import MAX_LOCATION_LENGTH, MAX_NAME_LENGTH, parse_experiment_id
 from flyball.server.mlflow.requests import Int64, ParameterMissingError, Request
 from flyball.server.mlflow.routing import Route, Work, read, write
@@ -78,6 +85,7 @@ def create(home: Home, request: Request) -> Work:
     if location.startswith("runs:") or any(part == ".." for part in location.replace("\\", "/").split("/")):
         raise ItemInvalidError("artifact_location", location, "it must be the address of a place for files")
     check_text(location, "artifact_location")
+    check_first_tags(len(fields.tags or []))
     tags = {tag.key: tag.value for tag in fields.tags or []}
     for place, (key, value) in enumerate(tags.items()):
         _check_tag(key, value, f"tags[{place}]")

@@ -15,7 +15,7 @@ from flyball.domain.registry.models import (
     parse_number,
     parse_stage,
 )
-from flyball.domain.tracking.client_runs import BatchTooLargeError, ItemInvalidError, check_value
+from flyball.domain.tracking.client_runs import ItemInvalidError, check_first_tags, check_value
 from flyball.server.mlflow.experiments import read_limit
 from flyball.server.mlflow.registry_wire import write_model, write_version
 from flyball.server.mlflow.requests import Int64, ParameterMissingError, Request
@@ -24,7 +24,6 @@ from flyball.server.mlflow.runs import KeyOptionalValue
 from flyball.workspace.home import Home
 
 MAX_PAGE = 1_000
-MAX_TAGS = 10_000
 _A = "/api/2.0/mlflow/registered-models/"
 
 
@@ -214,8 +213,7 @@ def read_tags(found: Sequence[KeyOptionalValue]) -> dict[str, str]:
         BatchTooLargeError: They are too many.
         ItemInvalidError: One cannot be kept.
     """
-    if len(found) > MAX_TAGS:
-        raise BatchTooLargeError("tags", MAX_TAGS, len(found))
+    check_first_tags(len(found))
     for place, tag in enumerate(found):
         check_tag(tag.key, tag.value, f"tags[{place}].")
     return {tag.key: tag.value for tag in found}

@@ -10,6 +10,7 @@ from flyball.domain.tracking.client_runs import (
     MAX_TAG_LENGTH,
     BatchTooLargeError,
     check_counts,
+    check_first_tags,
     check_key,
     check_time_ms,
     check_unique,
@@ -124,6 +125,7 @@ def create(home: Home, request: Request) -> Work:
     fields = request.decode(Creation)
     experiment_id = parse_experiment_id(fields.experiment_id)
     started_at_us = check_time_ms(fields.start_time, "start_time") if fields.start_time else None
+    check_first_tags(len(fields.tags or []))
     tags = {tag.key: tag.value for tag in fields.tags or []}
     for place, (key, value) in enumerate(tags.items()):
         _check_tag(key, value, f"tags[{place}].")

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from flyball.core.durations import from_us, to_us
-from flyball.domain.tracking.client_runs import check_text, check_value
+from flyball.domain.tracking.client_runs import check_first_tags, check_text, check_value
 from flyball.domain.tracking.experiments import parse_experiment_id
 from flyball.domain.tracking.traces import Assessment, AssessmentInvalidError, Trace, TraceState
 from flyball.server.mlflow.requests import ParameterInvalidError, ParameterMissingError
@@ -64,6 +64,7 @@ def read_trace(fields: TraceFields) -> Trace:
         raise ParameterInvalidError(f"{path}.state", f"there are {', '.join(state.value for state in TraceState)}")
     for name in ("client_request_id", "request_preview", "response_preview"):
         check_value(getattr(fields, name) or "", _MAX_PREVIEW, f"{path}.{name}")
+    check_first_tags(len(fields.trace_metadata) + len(fields.tags))
     for kind, items in (("trace_metadata", fields.trace_metadata), ("tags", fields.tags)):
         for name, value in items.items():
             check_item(name, value, f"{path}.{kind}")
