@@ -7,6 +7,7 @@ import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from flyball.core.clock import monotonic_s
 from flyball.core.errors import ConflictError, FlyballError
 from flyball.core.files import holding_lock, write_bytes
 from flyball.server.lifeline import HEARTBEAT, when_supervisor_ends
@@ -16,16 +17,21 @@ from flyball.workspace.workspace import Workspace
 LOCK = "loop.lock"
 """Held by the one loop that turns: that of a killed supervisor may still be leaving when the next one starts."""
 _LOCK_POLL_S = 0.1
+_REPEATED_AFTER_S = 300.0
 _log = logging.getLogger("flyball.loop")
 
 
 def turn(workspace: Workspace, is_stopping: threading.Event) -> None:
     """Let the loop turn until told to stop; an error of one turn is told and does not stop the next."""
+    told, told_at_s = "", 0.0
     while not is_stopping.is_set():
         try:
             workspace.loop.tick()
         except FlyballError as error:
-            _log.warning("%s: %s", error.code, error.message)
+            # What stays as it is need not be written down at every turn.
+            if error.message != told or monotonic_s() - told_at_s > _REPEATED_AFTER_S:
+                _log.warning("%s: %s", error.code, error.message)
+                told, told_at_s = error.message, monotonic_s()
         except Exception:  # noqa: BLE001  the process's edge: one bad turn must not end the loop
             _log.exception("a turn of the loop failed")
         write_bytes(workspace.home / HEARTBEAT, b"", durable=False)

@@ -1,6 +1,8 @@
 """Takes approved versions to live: starts rollouts, lets guards judge them, promotes or rolls back."""
 
+import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import msgspec
@@ -12,6 +14,7 @@ from flyball.core.errors import InvalidInputError
 from flyball.domain.data.profiles import Profile
 from flyball.domain.journal.service import Journal
 from flyball.domain.loop.endpoints import Endpoint
+from flyball.domain.loop.failures import Failures
 from flyball.domain.loop.trials import DECIDED, TrialJudge, TrialLook
 from flyball.domain.monitoring.distributions import Baseline, read_labelled
 from flyball.domain.monitoring.guards import GuardLimits, GuardVerdict, VariantCounts, compare_variants
@@ -21,10 +24,12 @@ from flyball.domain.monitoring.service import MonitoringService
 from flyball.domain.predictions.records import PredictionStatus
 from flyball.domain.predictions.service import PredictionService
 from flyball.domain.registry.aliases import CHALLENGER, CHAMPION
+from flyball.domain.registry.packages import PackageDamagedError
 from flyball.domain.registry.reference import sample_rows
 from flyball.domain.registry.service import RegistryService
 from flyball.domain.registry.versions import ModelVersion, Status, parse_ref
 from flyball.domain.serving.bandits import BanditResult
+from flyball.domain.serving.fleet import UNLOADABLE
 from flyball.domain.serving.rollouts import Move, Outcome, Rollout, RolloutStatus, Stage, StageKind, Verdict
 from flyball.domain.serving.service import RolloutService, Within
 from flyball.domain.serving.trials import Bandit
@@ -32,6 +37,7 @@ from flyball.storage.db import Database, Transaction
 
 APPROVED = "registry.version.approved"
 ROLLED_BACK = "loop.endpoint.rolled-back"
+_log = logging.getLogger("flyball.loop")
 _SMALLEST_STEP = 0.01
 """A bandit's share that would move by less stays."""
 _MOST_COMPARED = 5_000
@@ -97,25 +103,37 @@ class Deployer:
 
     def take_up(self, endpoints: Mapping[str, Endpoint]) -> None:
         """Start a rollout for the newest version approved since the last time, where none is under way."""
+        failures = Failures()
         for name, endpoint in endpoints.items():
-            cursor = f"loop/approved/{name}"
-            read_to = self._journal.cursor(cursor)
-            events = self._journal.list_events(after=read_to, kinds=[APPROVED])
-            if not events or self._rollouts.find_running(name) is not None:
-                continue
-            found = None
-            for event in events:
-                version = self._find_approved(event.subject.removeprefix("version/"), endpoint.model)
-                found = (version, event.seq) if version is not None else found
-            moving = self._moving_cursor(cursor, read_to, events[-1].seq)
-            try:
-                if found is not None:
-                    self._start(name, endpoint, *found, moving)
-                else:
-                    with self._db.begin() as tx:
-                        moving(tx)
-            except _TakenUpError:
-                continue  # another process read these approvals in the meantime, and has acted on them
+            # Another process may have read these approvals in the meantime, and acted on them.
+            with failures.passing(), suppress(_TakenUpError):
+                self._take_up_one(name, endpoint)
+        failures.tell()
+
+    def _take_up_one(self, name: str, endpoint: Endpoint) -> None:
+        cursor = f"loop/approved/{name}"
+        read_to = self._journal.cursor(cursor)
+        events = self._journal.list_events(after=read_to, kinds=[APPROVED])
+        if not events or self._rollouts.find_running(name) is not None:
+            return
+        found = None
+        for event in events:
+            version = self._find_approved(event.subject.removeprefix("version/"), endpoint.model)
+            found = (version, event.seq) if version is not None else found
+        moving = self._moving_cursor(cursor, read_to, events[-1].seq)
+        if found is None:
+            with self._db.begin() as tx:
+                moving(tx)
+            return
+        try:
+            self._start(name, endpoint, *found, moving)
+        except PackageDamagedError as error:
+            # No later turn makes it whole: it is told once, and what was live goes on.
+            _log.warning("%s cannot go live: %s", found[0].ref, error.message)
+            with self._db.begin() as tx:
+                moving(tx)
+                data = {"version": found[0].ref, "code": error.code, "reason": error.message}
+                self._journal.append(tx, UNLOADABLE, f"version/{found[0].ref}", data, actor="loop")
 
     def take_up_first(self, endpoints: Mapping[str, Endpoint]) -> None:
         """Take approved versions up only where nothing is live, which disturbs nobody."""
@@ -123,17 +141,23 @@ class Deployer:
 
     def drive(self, endpoints: Mapping[str, Endpoint]) -> None:
         """Let the guards of every running rollout judge, and move it as they and the time demand."""
+        failures = Failures()
         for name, endpoint in endpoints.items():
             rollout = self._rollouts.find_running(name)
             if rollout is None:
                 continue
-            verdict, evidence = self._judge(rollout, endpoint)
-            stage = rollout.stage
-            look = None
-            if stage is not None and stage.trial is not None and verdict.outcome is not Outcome.FAIL:
-                look, verdict = self._look(rollout, stage)
-                evidence |= {"trial": look.data} if look is not None else {}
-            self._rollouts.judge(name, verdict, evidence=evidence, within=self._ending(verdict.summary, look))
+            with failures.passing():
+                self._drive_one(name, endpoint, rollout)
+        failures.tell()
+
+    def _drive_one(self, name: str, endpoint: Endpoint, rollout: Rollout) -> None:
+        verdict, evidence = self._judge(rollout, endpoint)
+        stage = rollout.stage
+        look = None
+        if stage is not None and stage.trial is not None and verdict.outcome is not Outcome.FAIL:
+            look, verdict = self._look(rollout, stage)
+            evidence |= {"trial": look.data} if look is not None else {}
+        self._rollouts.judge(name, verdict, evidence=evidence, within=self._ending(verdict.summary, look))
 
     def look(self, name: str) -> TrialLook | None:
         """Return how the trial that is under way stands, if there is one."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 import polars as pl
@@ -10,6 +11,7 @@ from flyball.core.clock import Clock
 from flyball.domain.features.plans import TrainingSetPlan
 from flyball.domain.loop.deployment import Deployer
 from flyball.domain.loop.endpoints import Endpoint
+from flyball.domain.loop.failures import Failures
 from flyball.domain.loop.labelling import LabelIngest
 from flyball.domain.loop.retraining import Retrainer
 from flyball.domain.loop.review import PromotionReview
@@ -115,27 +117,36 @@ class LoopService:
         Safe to be killed at any point: each part is one transaction, or does again only what is left to do.
 
         Raises:
-            FlyballError: A part cannot go on; the parts before it are done, and the next turn tries again.
+            FlyballError: Something cannot be done; all else is, and the next turn tries again.
         """
-        self._adopt()
-        self._retrainer.collect()
-        self._predictions.seal(on_sealed=self._observe)
-        self.ingest_labels()
-        self.deployer.take_up(self._endpoints)
-        self.materialise()
-        self._keep_up()
-        self.deployer.drive(self._endpoints)
-        self._take_back()
-        self._watch()
-        self._retrainer.resume(self._endpoints)
-        self._retrainer.react(self._endpoints)
-        self._expire()
-        self._publish()
+        failures = Failures()
+        for part in (
+            self._adopt,
+            self._retrainer.collect,
+            partial(self._predictions.seal, on_sealed=self._observe),
+            self.ingest_labels,
+            partial(self.deployer.take_up, self._endpoints),
+            self.materialise,
+            self._keep_up,
+            partial(self.deployer.drive, self._endpoints),
+            self._take_back,
+            self._watch,
+            partial(self._retrainer.resume, self._endpoints),
+            partial(self._retrainer.react, self._endpoints),
+            self._expire,
+            self._publish,
+        ):
+            with failures.passing():
+                part()
+        failures.tell()
 
     def _expire(self) -> None:
+        failures = Failures()
         for name, endpoint in self._endpoints.items():
-            if endpoint.keep is not None:
-                self._expirer.expire(name, self._clock.now() - endpoint.keep)
+            with failures.passing():
+                if endpoint.keep is not None:
+                    self._expirer.expire(name, self._clock.now() - endpoint.keep)
+        failures.tell()
 
     def _take_back(self) -> None:
         for name, reason in self._review.find_regretted(self._endpoints):
@@ -143,9 +154,12 @@ class LoopService:
 
     def materialise(self) -> None:
         """Bring the features of every version that takes traffic, or may after a rollback, up to now."""
+        failures = Failures()
         for name, endpoint in self._endpoints.items():
             for version in self._versions_in_use(name, endpoint):
-                self._prepare(version)
+                with failures.passing():
+                    self._prepare(version)
+        failures.tell()
 
     def _versions_in_use(self, name: str, endpoint: Endpoint) -> list[str]:
         moves = self._registry.history(endpoint.model, alias="champion")
@@ -161,24 +175,33 @@ class LoopService:
     def ingest_labels(self) -> None:
         """Take the labels that have become known since the last turn."""
         now = self._clock.now()
+        failures = Failures()
         for name, endpoint in self._endpoints.items():
-            plan = self._deployed.plan(endpoint)
-            if plan is not None:
-                self._labels.ingest(name, plan.spine, endpoint.label or plan.label, now)
+            with failures.passing():
+                plan = self._deployed.plan(endpoint)
+                if plan is not None:
+                    self._labels.ingest(name, plan.spine, endpoint.label or plan.label, now)
+        failures.tell()
 
     def _watch(self) -> None:
+        failures = Failures()
         for name, endpoint in self._endpoints.items():
-            champion = self._registry.champion(endpoint.model)
-            if champion is None or not endpoint.monitors:
-                continue
-            self._monitoring.evaluate(
-                name,
-                endpoint.monitors,
-                self._deployed.baseline(champion.ref),
-                labelled=_Labelled(self._predictions, name),
-                attributed=self._attributed(name),
-                rederived=self._rederived(name) if self._rederived else None,
-            )
+            with failures.passing():
+                self._watch_one(name, endpoint)
+        failures.tell()
+
+    def _watch_one(self, name: str, endpoint: Endpoint) -> None:
+        champion = self._registry.champion(endpoint.model)
+        if champion is None or not endpoint.monitors:
+            return
+        self._monitoring.evaluate(
+            name,
+            endpoint.monitors,
+            self._deployed.baseline(champion.ref),
+            labelled=_Labelled(self._predictions, name),
+            attributed=self._attributed(name),
+            rederived=self._rederived(name) if self._rederived else None,
+        )
 
 
 class _Labelled:

@@ -1,0 +1,33 @@
+"""What one cannot do keeps no other from its turn, and is told all the same."""
+
+import logging
+
+import pytest
+
+from flyball.core.errors import BackendError, InvalidInputError
+from flyball.domain.loop.failures import Failures
+
+
+def test_all_is_tried_and_the_first_error_is_raised(caplog: pytest.LogCaptureFixture) -> None:
+    failures = Failures()
+    done = []
+    for number in range(5):
+        with failures.passing():
+            if number in (1, 2):
+                raise BackendError(f"number {number} is broken", hint="")
+            if number == 3:
+                raise InvalidInputError("number 1 is broken")
+            done.append(number)
+    assert done == [0, 4]
+    with caplog.at_level(logging.WARNING), pytest.raises(BackendError, match="number 1"):
+        failures.tell()
+    assert [record.getMessage() for record in caplog.records] == ["flyball/backend: number 2 is broken"]
+
+
+def test_what_is_not_ours_is_not_passed_over() -> None:
+    with pytest.raises(ZeroDivisionError), Failures().passing():
+        raise ZeroDivisionError
+
+
+def test_nothing_is_told_where_nothing_failed() -> None:
+    Failures().tell()
