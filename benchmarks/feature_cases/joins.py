@@ -1,12 +1,11 @@
 """Point-in-time joins: training sets beside Polars' own asof join, DuckDB's and Feast's, each in a process of its own.
 
-Seconds and the process's largest memory, the best of the rounds. Flyball builds a training set from snapshots that were
+Seconds, processor seconds and the process's largest memory, the best of the rounds. Flyball builds a training set from snapshots that were
 made before, which ``snapshots_s`` tells; the others read the same Parquet files. Feast and DuckDB run in
 ``.peers/feast`` and are left out where it is missing. The data is made on the first run, under ``.bench/joins``.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+
+from benchmarks.peers.memory import peak_mb
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / ".bench" / "joins"
@@ -104,15 +105,15 @@ def flyball(case: str, folder: Path, *, known: bool = False) -> dict[str, float]
         for table in plan.tables:
             data.snapshot(table)
         snapshots_s = time.perf_counter() - start
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         built = service.build_training_set(plan, as_of=clock.now())
-        taken = time.perf_counter() - start
+        taken, cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
     assert len(built) == CASES[case]["labels"]
-    return {"seconds": taken, "snapshots_s": snapshots_s}
+    return {"seconds": taken, "cpu_s": cpu_s, "snapshots_s": snapshots_s}
 
 
 def polars(case: str, folder: Path) -> dict[str, float]:
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     joined = pl.scan_parquet(folder / "labels.parquet").sort("asked_at")
     for view, names in enumerate(columns(case)):
         rows = pl.scan_parquet(folder / f"v{view}" / "*.parquet")
@@ -121,7 +122,7 @@ def polars(case: str, folder: Path) -> dict[str, float]:
             right, left_on="asked_at", right_on=f"at{view}", by="customer", tolerance=TTL, check_sortedness=False
         )
     assert joined.collect().height == CASES[case]["labels"]
-    return {"seconds": time.perf_counter() - start}
+    return {"seconds": time.perf_counter() - start, "cpu_s": time.process_time() - cpu_start}
 
 
 HERE: dict[str, Callable[[str, Path], dict[str, float]]] = {
@@ -179,5 +180,4 @@ def hundred(_folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     tool, case = sys.argv[2:]
     found = HERE[tool](case, DATA / case)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(json.dumps({**{name: round(value, 3) for name, value in found.items()}, "memory_mb": memory}))
+    print(json.dumps({**{name: round(value, 3) for name, value in found.items()}, "memory_mb": peak_mb()}))

@@ -1,11 +1,11 @@
 """DuckDB's ASOF join of views and labels: prints seconds and memory. Arguments: columns of each view, the folder."""
 
 import json
-import resource
 import sys
 import time
 
 import duckdb
+from memory import peak_mb
 
 views, folder = json.loads(sys.argv[1]), sys.argv[2]
 start = time.perf_counter()
@@ -19,5 +19,4 @@ for view, columns in enumerate(views):
 found = duckdb.sql(f"SELECT l.*, {', '.join(names)} FROM '{folder}/labels.parquet' l{joins}").to_arrow_table()
 taken = time.perf_counter() - start
 assert found.num_rows
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-print(json.dumps({"seconds": round(taken, 3), "memory_mb": memory, "rows": found.num_rows}))
+print(json.dumps({"seconds": round(taken, 3), "memory_mb": peak_mb(), "rows": found.num_rows}))

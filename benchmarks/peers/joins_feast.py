@@ -1,7 +1,6 @@
 """Feast's historical features with its DuckDB store: prints seconds and memory. Arguments as `joins_duckdb.py`."""
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -12,6 +11,7 @@ import pandas as pd
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource
 from feast.types import Float64
 from feast.value_type import ValueType
+from memory import peak_mb
 
 views, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
 with tempfile.TemporaryDirectory() as home:
@@ -35,5 +35,4 @@ with tempfile.TemporaryDirectory() as home:
     names = [f"v{view}:{name}" for view, columns in enumerate(views) for name in columns]
     found = store.get_historical_features(entity_df=labels, features=names).to_df()
     taken = time.perf_counter() - start
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-print(json.dumps({"seconds": round(taken, 3), "memory_mb": memory, "rows": len(found)}))
+print(json.dumps({"seconds": round(taken, 3), "memory_mb": peak_mb(), "rows": len(found)}))
