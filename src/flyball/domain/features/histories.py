@@ -33,14 +33,16 @@ class FeatureFunctionError(InvalidInputError):
 
 
 class LooksAheadError(InvalidInputError):
-    """A feature's value at some time depends on rows of a later time."""
+    """A feature's value at some time, or that there is one, depends on rows of a later time."""
 
     code = "features/looks-ahead"
 
-    def __init__(self, name: str, column: str, time: datetime) -> None:
+    def __init__(self, name: str, column: str | None, time: datetime) -> None:
+        what = "a row" if column is None else f"its {column!r}"
+        how = "is missing" if column is None else "comes out differently"
         super().__init__(
-            f"feature view {name!r} looks into the future: its {column!r} at {format_instant(time)} "
-            "comes out differently when later rows are not there yet",
+            f"feature view {name!r} looks into the future: {what} at {format_instant(time)} {how} when later rows are "
+            "not there yet",
             hint="Use only rows at or before each row's time: rolling or cumulative expressions, and windows "
             'labelled by their end (label="right").',
         )
@@ -197,8 +199,12 @@ def check_looks_ahead(view: FeatureView, rows: pl.LazyFrame) -> None:
     if set(_features(view, earlier)) != set(features):
         return  # columns that depend on the data, such as those of a pivot
     at = [*view.keys, view.time]
-    compared = differing(earlier, result.filter(pl.col(view.time) <= middle), at=at, features=features)
-    found = compared.filter(pl.col(PRESENT)).head(1).collect()
+    result = result.filter(pl.col(view.time) <= middle)
+    there = earlier.lazy().select(at).cast(dict(result.select(at).schema))
+    added = result.lazy().select(at).drop_nulls().join(there, on=at, how="anti").head(1).collect()
+    if added.height:
+        raise LooksAheadError(view.name, None, added.item(0, view.time))
+    found = differing(earlier, result, at=at, features=features).filter(pl.col(PRESENT)).head(1).collect()
     if found.height:
         row = found.row(0, named=True)
         raise LooksAheadError(view.name, next(name for name in features if row[name]), row[view.time])
