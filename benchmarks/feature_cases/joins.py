@@ -1,8 +1,8 @@
 """Point-in-time joins: training sets beside Polars' own asof join, DuckDB's and Feast's, each in a process of its own.
 
-Seconds, processor seconds and the process's largest memory, the best of the rounds. Flyball builds a training set from snapshots that were
-made before, which ``snapshots_s`` tells; the others read the same Parquet files. Feast and DuckDB run in
-``.peers/feast`` and are left out where it is missing. The data is made on the first run, under ``.bench/joins``.
+Seconds, processor seconds and the process's largest memory, the best of the rounds. Flyball builds a training set from
+snapshots that were made before, which ``snapshots_s`` tells; the others read the same Parquet files. Feast and DuckDB
+run in ``.peers/feast`` and are left out where it is missing. The data is made on the first run, under ``.bench/joins``.
 """
 
 import json
