@@ -200,7 +200,7 @@ def check_looks_ahead(view: FeatureView, rows: pl.LazyFrame) -> None:
         return  # columns that depend on the data, such as those of a pivot
     at = [*view.keys, view.time]
     result = result.filter(pl.col(view.time) <= middle)
-    there = earlier.lazy().select(at).cast(dict(result.select(at).schema))
+    there = earlier.lazy().select(at).cast(result.select(at).schema)
     added = result.lazy().select(at).drop_nulls().join(there, on=at, how="anti").head(1).collect()
     if added.height:
         raise LooksAheadError(view.name, None, added.item(0, view.time))
