@@ -143,6 +143,17 @@ def at_rest(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     return {"processes": len(family), "pss_mb": round(pss / 1e6)}
 
 
+def cpu_s(process: subprocess.Popen[bytes]) -> float:
+    """Return how long a server and its children have had a processor."""
+    root = psutil.Process(process.pid)
+    return sum(sum(member.cpu_times()[:2]) for member in (root, *root.children(recursive=True)))
+
+
+def shares(figures: dict[str, Any], used_s: float) -> dict[str, Any]:
+    """Return the server's processor time for a request, where a case counts them: rates depend on the machine's rest."""
+    return {"server_cpu_ms": round(used_s / figures["requests"] * 1000, 3)} if "requests" in figures else {}
+
+
 def ask(case: str, url: str, size: int = 0) -> Any:
     """Let the real client do a case."""
     done = subprocess.run(
@@ -180,7 +191,9 @@ def measure(name: str, cases: list[str], database: str) -> dict[str, Any]:
                 if case == "server":
                     figures["server"] = {"start_s": start["start_s"], **at_rest(start["process"])}
                 elif name != "empty" or case in EMPTY_CAN:
+                    before_s = cpu_s(start["process"])
                     figures[case] = ask(case, url)
+                    figures[case] |= shares(figures[case], cpu_s(start["process"]) - before_s)
             if "search" in cases and name != "empty":
                 figures["search"]["server_part_of_1000_ms"] = read_page(url)
     return figures

@@ -114,6 +114,7 @@ def _hammer(url: str, seconds: float, barrier, results) -> None:
     run = client.create_run(experiment(client, "many")).info.run_id
     times, errors, number = [], 0, 0
     barrier.wait()
+    began_s = time.process_time()
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline:
         started = time.perf_counter()
@@ -123,8 +124,9 @@ def _hammer(url: str, seconds: float, barrier, results) -> None:
             errors += 1
         times.append(time.perf_counter() - started)
         number += 1
+    cpu_s = time.process_time() - began_s
     kept = len(client.get_metric_history(run, "loss")) if errors < number else 0
-    results.put((times, errors, number - errors - kept))
+    results.put((times, errors, number - errors - kept, cpu_s))
 
 
 def eight(client: MlflowClient, size: int) -> dict:
@@ -138,13 +140,15 @@ def eight(client: MlflowClient, size: int) -> dict:
     found = [results.get(timeout=seconds * 10 + 60) for _ in workers]
     for worker in workers:
         worker.join()
-    times = sorted(value for taken, _, _ in found for value in taken)
+    times = sorted(value for taken, *_ in found for value in taken)
     return {
         "requests_per_s": round(len(times) / seconds),
         "p50_ms": round(statistics.median(times) * 1000, 1),
         "p99_ms": round(times[int(len(times) * 0.99) - 1] * 1000, 1),
-        "errors": sum(errors for _, errors, _ in found),
-        "lost": sum(lost for _, _, lost in found),
+        "errors": sum(errors for _, errors, _, _ in found),
+        "lost": sum(lost for _, _, lost, _ in found),
+        "client_cpu_ms": round(sum(cpu_s for *_, cpu_s in found) / len(times) * 1000, 3),
+        "requests": len(times),
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from flyball.core.errors import BackendUnavailableError
 from flyball.storage.db import Database, Transaction
 
 T = TypeVar("T")
@@ -17,7 +18,8 @@ class GroupCommitter:
     """Runs pieces of work one after the other in a thread of its own, as many as wait in one transaction.
 
     A commit costs a write to disk, whatever it holds: while one is under way the next ones gather. A piece of work
-    that raises is undone alone; the others are kept. Each caller hears after the commit, so that what it was told is
+    that raises is undone alone; the others are kept, for which they are all done again: work is a function of its
+    transaction, and has no effect but there. Each caller hears after the commit, so that what it was told is
     durable.
 
     Args:
@@ -82,21 +84,40 @@ class GroupCommitter:
 def commit_together(db: Database, works: Sequence[Work]) -> list[Outcome]:
     """Run pieces of work in one transaction, each undone alone if it raises; return each one's result or error."""
     try:
-        with db.begin() as tx:
-            if len(works) == 1:
-                return [(works[0](tx), None)]
-            return [_attempt(tx, work) for work in works]
+        return _try_together(db, works) or _undo_alone(db, works)
     except BaseException as error:  # noqa: BLE001 - handed to each caller, who raises it
         return [(None, error)] * len(works)
+
+
+def _try_together(db: Database, works: Sequence[Work]) -> list[Outcome]:
+    """Run pieces of work as if none raised, which is the rule; return nothing where one of several does.
+
+    A piece that raises alone is told so; of several, a database may tell too late which one it was.
+    """
+    try:
+        with db.begin() as tx:
+            return [(work(tx), None) for work in works]
+    except BackendUnavailableError:
+        raise
+    except BaseException:
+        if len(works) == 1:
+            raise
+        return []
+
+
+def _undo_alone(db: Database, works: Sequence[Work]) -> list[Outcome]:
+    """Run pieces of work behind a savepoint each."""
+    with db.begin() as tx:
+        return [_attempt(tx, work) for work in works]
 
 
 def _attempt(tx: Transaction, work: Work) -> Outcome:
     tx.execute("SAVEPOINT piece")
     try:
         result = work(tx)
+        tx.execute("RELEASE SAVEPOINT piece")
     except BaseException as error:  # noqa: BLE001 - handed to the caller, who raises it
         tx.execute("ROLLBACK TO SAVEPOINT piece")
         tx.execute("RELEASE SAVEPOINT piece")
         return None, error
-    tx.execute("RELEASE SAVEPOINT piece")
     return result, None

@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +31,8 @@ _CONNECT_TIMEOUT_S = 10
 _KEPT_OPEN = 8
 # Numbers are given as one more than the highest, and the journal is a chain: one transaction writes at a time.
 _WRITER = 0x666C7962616C6C
-_BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock({_WRITER})"
-_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_BEGIN = ("BEGIN", f"SELECT pg_advisory_xact_lock({_WRITER})")
+_READ = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
 _MOST_PARAMS = 20_000
 _ROW_OF_VALUES = re.compile(r"\bVALUES (\([?, 0-9]+\))(?! ON CONFLICT \([^)]*\) DO UPDATE)(?= ON CONFLICT|$)")
 _PIECE = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|\?")
@@ -72,14 +73,23 @@ class PostgresqlRow:
 
 
 class PostgresqlTransaction:
-    """See `Transaction`."""
+    """See `Transaction`.
 
-    def __init__(self, connection: Connection) -> None:
+    Statements are sent without waiting for the answers of those before; what returns something waits for all of them.
+    So a small change costs two waits for the server, whatever it writes: one for what it reads first, and the commit.
+    A statement that fails may show it only then, and always by the commit.
+    """
+
+    def __init__(self, connection: Connection, pipeline: psycopg.Pipeline) -> None:
         self._connection = connection
+        self._pipeline = pipeline
 
     def execute(self, sql: str, params: Params = ()) -> int:
         """See `Transaction.execute`."""
-        return self._run(sql, params).rowcount
+        with self._telling():
+            cursor = self._connection.execute(_numbered(sql), params)
+            self._pipeline.sync()
+            return cursor.rowcount
 
     def execute_many(self, sql: str, params: Sequence[Params]) -> None:
         """See `Transaction.execute_many`."""
@@ -90,7 +100,7 @@ class PostgresqlTransaction:
         # Many rows in one statement are several times as fast as many statements. Where a row may change one that is
         # there, PostgreSQL would refuse two of one statement that change the same.
         if values is None or len(params) == 1 or not width:
-            with _telling(), self._connection.cursor() as cursor:
+            with self._telling(), self._connection.cursor() as cursor:
                 cursor.executemany(_numbered(sql), params)
             return
         most = max(1, _MOST_PARAMS // width)
@@ -98,29 +108,40 @@ class PostgresqlTransaction:
             part = params[start : start + most]
             # The template of a full part is prepared once; parts of other lengths are rare.
             text = sql[: values.start(1)] + ", ".join([values[1]] * len(part)) + sql[values.end(1) :]
-            self._run(text, [value for row in part for value in row], prepare=len(part) == most or None)
+            with self._telling():
+                values_of_all = [value for row in part for value in row]
+                self._connection.execute(_numbered(text), values_of_all, prepare=len(part) == most or None)
 
     def rows(self, sql: str, params: Params = ()) -> list[Any]:
         """See `Transaction.rows`."""
-        return self._run(sql, params).fetchall()
+        with self._telling():
+            return self._connection.execute(_numbered(sql), params).fetchall()
 
     def tuples(self, sql: str, params: Params = ()) -> list[tuple[Any, ...]]:
         """See `Transaction.tuples`."""
-        with _telling(), self._connection.cursor(row_factory=tuple_row) as cursor:
+        with self._telling(), self._connection.cursor(row_factory=tuple_row) as cursor:
             return cursor.execute(_numbered(sql), params).fetchall()
 
     def row(self, sql: str, params: Params = ()) -> Any:
         """See `Transaction.row`."""
-        return self._run(sql, params).fetchone()
+        with self._telling():
+            return self._connection.execute(_numbered(sql), params).fetchone()
 
     def value(self, sql: str, params: Params = ()) -> Any:
         """See `Transaction.value`."""
         found = self.row(sql, params)
         return None if found is None else found[0]
 
-    def _run(self, sql: str, params: Params, *, prepare: bool | None = None) -> psycopg.Cursor[Any]:
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
         with _telling():
-            return self._connection.execute(_numbered(sql), params, prepare=prepare)
+            try:
+                yield
+            except psycopg.Error:
+                # The server passes over what was sent after a failed statement, up to here.
+                with suppress(psycopg.Error):
+                    self._pipeline.sync()
+                raise
 
 
 class _IdleConnections:
@@ -139,7 +160,12 @@ class _IdleConnections:
                 # They are the parent's; closing them here would end them there.
                 self._inherited, self._connections = self._inherited + self._connections, []
                 self._pid = os.getpid()
-            return self._connections.pop() if self._connections else None
+            while self._connections:
+                connection = self._connections.pop()
+                if not _is_lost(connection):
+                    return connection
+                connection.close()
+        return None
 
     def keep(self, connection: Connection) -> bool:
         """Keep a connection for the next one who needs it; return False where it is of no use, or one too many."""
@@ -181,52 +207,49 @@ class PostgresqlBackend:
     @contextmanager
     def begin(self) -> Iterator[PostgresqlTransaction]:
         """See `Database.begin`."""
-        with self._connected(_BEGIN) as connection:
-            yield PostgresqlTransaction(connection)
-            with _telling():
-                connection.execute("COMMIT")
+        with self._transacting(_BEGIN, "COMMIT") as tx:
+            yield tx
 
     @contextmanager
     def read(self) -> Iterator[PostgresqlTransaction]:
         """See `Database.read`."""
-        if (present := getattr(self._local, "connection", None)) is not None and self._local.pid == os.getpid():
-            yield PostgresqlTransaction(present)
+        present: PostgresqlTransaction | None = getattr(self._local, "tx", None)
+        if present is not None and self._local.pid == os.getpid():
+            yield present
             return
-        with self._connected(_READ) as connection:
-            yield PostgresqlTransaction(connection)
+        with self._transacting(_READ, "ROLLBACK") as tx:
+            yield tx
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
         self._idle.close()
 
     @contextmanager
-    def _connected(self, start: str) -> Iterator[Connection]:
-        """Hand out a connection with a transaction open, and end that transaction if the block has not."""
-        connection = self._start(start)
-        self._local.connection, self._local.pid = connection, os.getpid()
+    def _transacting(self, start: Sequence[str], end: str) -> Iterator[PostgresqlTransaction]:
+        """Begin a transaction, and end it; if the block raises, undo it."""
+        connection = self._idle.take() or self._connect()
         try:
-            yield connection
+            with _telling(), connection.pipeline() as pipeline:
+                for statement in start:
+                    connection.execute(statement)
+                tx = PostgresqlTransaction(connection, pipeline)
+                self._local.tx, self._local.pid = tx, os.getpid()
+                try:
+                    yield tx
+                except BaseException:
+                    with suppress(psycopg.Error):
+                        pipeline.sync()
+                        connection.execute("ROLLBACK")
+                    raise
+                finally:
+                    self._local.tx = None
+                ended = connection.execute(end)
+            # Of a transaction in which a statement failed the server keeps nothing, and calls that no error.
+            if ended.statusmessage != end:
+                raise BackendUnavailableError("the database undid what it was to keep, since a part of it had failed")
         finally:
-            self._local.connection = None
-            with suppress(psycopg.Error):
-                if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-                    connection.execute("ROLLBACK")
             if not self._idle.keep(connection):
                 connection.close()
-
-    def _start(self, statement: str) -> Connection:
-        kept = self._idle.take()
-        connection = kept or self._connect()
-        try:
-            connection.execute(statement)
-        except psycopg.OperationalError as error:
-            was_lost = connection.closed
-            connection.close()
-            if kept is not None and was_lost:  # the server was started again since; so the others are lost too
-                self.close()
-                return self._start(statement)
-            raise BackendUnavailableError(f"the database is busy or gone: {_first_line(error)}") from error
-        return connection
 
     def _connect(self) -> Connection:
         try:
@@ -275,6 +298,15 @@ def translate(statement: str) -> str:
     for pattern, name in _TYPES.items():
         statement = re.sub(pattern, name, statement)
     return statement
+
+
+def _is_lost(connection: Connection) -> bool:
+    """Tell whether the server has ended an idle connection: then there is something to read of it."""
+    if connection.closed:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class _BoolDumper(Int8Dumper):
