@@ -150,7 +150,7 @@ def cpu_s(process: subprocess.Popen[bytes]) -> float:
 
 
 def shares(figures: dict[str, Any], used_s: float) -> dict[str, Any]:
-    """Return the server's processor time for a request, where a case counts them: rates depend on the machine's rest."""
+    """Return the server's processor time for a request, where a case counts them: rates depend on what else runs."""
     return {"server_cpu_ms": round(used_s / figures["requests"] * 1000, 3)} if "requests" in figures else {}
 
 

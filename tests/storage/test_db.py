@@ -3,15 +3,15 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flyball.core.errors import BackendError, BackendUnavailableError, InvalidInputError
-from flyball.storage.committing import GroupCommitter
-from flyball.storage.db import Database, database_url
+from flyball.storage.committing import GroupCommitter, commit_together
+from flyball.storage.db import Database, Transaction, database_url
 from flyball.storage.postgresql import translate
 from tests.servers import PostgresqlServer, postgresql
 
@@ -150,6 +150,30 @@ def test_a_piece_of_a_group_that_fails_in_the_database_is_undone_alone(db: Datab
     assert futures[2].exception(10) is None
     committer.close()
     assert names(db) == ["a", "b"]
+
+
+def test_a_failure_that_nobody_waited_for_undoes_all(db: Database) -> None:
+    insert = "INSERT INTO thing (name) VALUES (?)"
+    with pytest.raises(Exception, match=r"(?i)unique"), db.begin() as tx:
+        tx.execute_many(insert, [("a",)])
+        tx.execute_many(insert, [("a",)])
+    assert names(db) == []
+    add(db, "b")
+    assert names(db) == ["b"]
+
+
+def test_of_a_group_the_one_that_failed_is_told_though_nobody_waited(db: Database) -> None:
+    def keep(name: str) -> Callable[[Transaction], str]:
+        def work(tx: Transaction) -> str:
+            tx.execute_many("INSERT INTO thing (name) VALUES (?)", [(name,)])
+            return name
+
+        return work
+
+    outcomes = commit_together(db, [keep("a"), keep("b"), keep("a"), keep("c")])
+    assert [result for result, _ in outcomes] == ["a", "b", None, "c"]
+    assert "unique" in str(outcomes[2][1]).lower()
+    assert names(db) == ["a", "b", "c"]
 
 
 def test_a_fork_has_connections_of_its_own(db: Database) -> None:
