@@ -1,6 +1,7 @@
 """A real model behind every protocol, by the processes that a user starts."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import grpc
 import pytest
 
 from flyball.server.inference.oip.wire import SERVICE, make_messages
+from tests.docs.snippets import ROOT, read_blocks
 from tests.peers import peer_python
 from tests.stories.system import System, send, wait_for
 from tests.stories.tiny import REQUEST, make_request, write_tiny
@@ -82,6 +84,64 @@ def test_the_documented_examples_come_from_the_training_data(system: System) -> 
     rows = (system.project / "data" / "parcels.csv").read_text()
     assert f"{example['weight_kg']:.2f}" in rows
     assert ask(system, "/predict/parcel", example)["status"] == "ok"
+
+
+def run_as_documented(system: System, folder: Path, page: str, contains: str, *command: str) -> list[str]:
+    """Run a page's blocks that contain a word, against the system's own port, and return what each printed."""
+    said = []
+    for block in read_blocks(ROOT / "docs" / "how-to" / page):
+        if contains in block.text:
+            text = block.text.replace("localhost:3593", f"127.0.0.1:{system.port + 1}")
+            done = subprocess.run([*command, text], capture_output=True, text=True, timeout=60, check=False, cwd=folder)
+            assert done.returncode == 0, (block.line, done.stdout, done.stderr)
+            said.append(done.stdout)
+    return said
+
+
+def read_objects(text: str) -> Iterator[Any]:
+    """Yield JSON objects that were printed one after the other."""
+    while text:
+        found, end = json.JSONDecoder().raw_decode(text)
+        yield found
+        text = text[end:].lstrip()
+
+
+def test_curl_does_what_the_pages_say(system: System, tmp_path: Path) -> None:
+    rows = (system.project / "data" / "parcels.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "parcels.csv").write_text("".join(rows[:20]))
+    named, invoked = run_as_documented(system, tmp_path, "serving-protocols.md", "curl ", "bash", "-c")
+    one, many = read_objects(named)
+    assert one["status"] == many["predictions"][0]["status"] == "ok"
+    by_file, by_frame = read_objects(invoked)
+    assert len(by_file["predictions"]) == 19
+    assert by_frame["predictions"] == [one["prediction"]]
+    [explained] = run_as_documented(system, tmp_path, "explanations.md", "curl ", "bash", "-c")
+    assert json.loads(explained)["explanation"]["attributions"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "contains", "before", "last"),
+    [
+        ("tritonclient", "tritonclient.http", "", "client.infer("),
+        (
+            "mlflow",
+            "get_deploy_client",
+            "import pandas\nframe = pandas.DataFrame([[7, 3, 7.5, 1], [8, 2, 1.2, 0]],"
+            " columns=['parcel_id', 'shop_id', 'weight_kg', 'rush'])\n",
+            "client.predict(",
+        ),
+    ],
+)
+def test_clients_do_what_the_page_says(
+    system: System, tmp_path: Path, peer: str, contains: str, before: str, last: str
+) -> None:
+    show = f"import sys\ntext = sys.argv[1].replace({last!r}, 'answer = {last}')\nexec({before!r} + text)\n"
+    program = f"{show}print(getattr(answer, 'predictions', answer))"
+    [said] = run_as_documented(system, tmp_path, "serving-protocols.md", contains, peer_python(peer), "-c", program)
+    values = [float(text) for text in re.findall(r"\d\.\d+", said)]
+    expected = system.predict({"parcel_id": 7, "shop_id": 3, "weight_kg": 7.5, "rush": 1}).body["prediction"]
+    assert len(values) == 2
+    assert values[0] == pytest.approx(expected, abs=1e-6)
 
 
 def test_an_older_version_answers_when_it_is_named(system: System) -> None:

@@ -158,6 +158,17 @@ def test_a_message_over_the_limit_is_refused(infer: Call) -> None:
     assert list(infer(make_request(matrix(contents={"fp64_contents": ROW}))).outputs[0].shape) == [1]
 
 
+def test_a_message_that_grows_beyond_the_limit_is_refused(gateway: Gateway, infer: Call) -> None:
+    bomb = make_request(matrix(), raw=[bytes(50_000_000)]).SerializeToString()
+    unbounded = [("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(f"127.0.0.1:{gateway.port + 1}", options=unbounded) as channel:
+        send = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+        with pytest.raises(grpc.RpcError) as caught:
+            send(bomb, timeout=10, compression=grpc.Compression.Gzip)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert list(infer(make_request(matrix(contents={"fp64_contents": ROW}))).outputs[0].shape) == [1]
+
+
 def test_versions_swap_under_load_without_a_wrong_or_failed_answer(start: StartGateway) -> None:
     gateway = start()
     found: list[tuple[str, float]] = []
