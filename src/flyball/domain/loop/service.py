@@ -8,6 +8,7 @@ from typing import Protocol
 import polars as pl
 
 from flyball.core.clock import Clock
+from flyball.core.errors import BackendUnavailableError
 from flyball.domain.features.plans import TrainingSetPlan
 from flyball.domain.loop.deployment import Deployer
 from flyball.domain.loop.endpoints import Endpoint
@@ -110,6 +111,7 @@ class LoopService:
         self._publish = publish
         self._keep_up = keep_up
         self._rederived = rederived
+        self._without_features: set[str] = set()
 
     def tick(self) -> None:
         """Do whatever the present asks for.
@@ -117,7 +119,8 @@ class LoopService:
         Safe to be killed at any point: each part is one transaction, or does again only what is left to do.
 
         Raises:
-            FlyballError: Something cannot be done; all else is, and the next turn tries again.
+            FlyballError: Something cannot be done; all else is, and the next turn tries again. Rollouts wait while the
+                online store does not answer.
         """
         failures = Failures()
         for part in (
@@ -128,7 +131,7 @@ class LoopService:
             partial(self.deployer.take_up, self._endpoints),
             self.materialise,
             self._keep_up,
-            partial(self.deployer.drive, self._endpoints),
+            self._drive,
             self._take_back,
             self._watch,
             partial(self._retrainer.resume, self._endpoints),
@@ -148,6 +151,11 @@ class LoopService:
                     self._expirer.expire(name, self._clock.now() - endpoint.keep)
         failures.tell()
 
+    def _drive(self) -> None:
+        # A candidate is not judged by an online store that is away.
+        ready = {name: endpoint for name, endpoint in self._endpoints.items() if name not in self._without_features}
+        self.deployer.drive(ready)
+
     def _take_back(self) -> None:
         for name, reason in self._review.find_regretted(self._endpoints):
             self.deployer.take_back(name, self._endpoints[name], reason=reason, actor="loop")
@@ -155,11 +163,19 @@ class LoopService:
     def materialise(self) -> None:
         """Bring the features of every version that takes traffic, or may after a rollback, up to now."""
         failures = Failures()
+        self._without_features.clear()
         for name, endpoint in self._endpoints.items():
             for version in self._versions_in_use(name, endpoint):
                 with failures.passing():
-                    self._prepare(version)
+                    self._prepare_for(name, version)
         failures.tell()
+
+    def _prepare_for(self, endpoint: str, version: str) -> None:
+        try:
+            self._prepare(version)
+        except BackendUnavailableError:
+            self._without_features.add(endpoint)
+            raise
 
     def _versions_in_use(self, name: str, endpoint: Endpoint) -> list[str]:
         moves = self._registry.history(endpoint.model, alias="champion")

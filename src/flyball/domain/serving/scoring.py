@@ -10,7 +10,7 @@ import msgspec
 import polars as pl
 
 from flyball.core.durations import to_us
-from flyball.core.errors import BackendError, FlyballError
+from flyball.core.errors import BackendError, BackendUnavailableError, FlyballError
 from flyball.domain.data.reports import Violation
 from flyball.domain.data.schemas import read_instant
 from flyball.domain.features.histories import FeatureFunctionError, call
@@ -36,6 +36,18 @@ class ModelFailedError(BackendError):
         super().__init__(
             f"the model {ref} could not predict: {reason}",
             hint="Go back to the version before with: flyball rollback ENDPOINT",
+        )
+
+
+class FeaturesUnavailableError(BackendUnavailableError):
+    """The stored features that a model asks for could not be looked up."""
+
+    code = "serving/features-unavailable"
+
+    def __init__(self, ref: str, reason: str) -> None:
+        super().__init__(
+            f"the model {ref} could not predict without its stored features: {reason}",
+            hint='Try again soon; or let predictions go on without them: online_fallback = "null".',
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from flyball.core.errors import FlyballError, InvalidInputError
+from flyball.core.errors import BackendUnavailableError, FlyballError, InvalidInputError
 from flyball.domain.data.schemas import Field
 from flyball.domain.predictions.records import Explanation
 from flyball.domain.serving.answers import Answer, Problem, RequestRefusedError
@@ -15,7 +15,7 @@ from flyball.domain.serving.direct_plane import DirectAnswer
 from flyball.domain.serving.fleet import Line, NothingLiveError
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.on_demand import VersionsOnDemand
-from flyball.domain.serving.scoring import ModelFailedError
+from flyball.domain.serving.scoring import FeaturesUnavailableError, ModelFailedError
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.metrics import GatewayMetrics
 
@@ -159,7 +159,8 @@ class Asker:
         Raises:
             RequestRefusedError: A row is not what the model asks for; all problems are told with their rows.
             QuarantinedError: A row was kept aside.
-            ModelFailedError: The model, or what it relies on, failed.
+            ModelFailedError: The model, or a function that it relies on, failed.
+            FeaturesUnavailableError: The online store did not answer.
             TooManyRowsError: There are none, or too many.
         """
         height = rows.height if isinstance(rows, Columns) else len(rows)
@@ -249,8 +250,20 @@ def _find_failure(endpoint: str, answers: Sequence[Answer]) -> FlyballError | No
         if problems:
             kind = RequestRefusedError if status == "refused" else QuarantinedError
             return kind(endpoint, problems)
-    _, answer = bad[0]
-    return ModelFailedError(answer.model_version, "; ".join(problem.message for problem in answer.errors))
+    return failure_of(bad[0][1])
+
+
+def failure_of(answer: Answer) -> FlyballError:
+    """Return what kept a model from answering a row: the model itself, or what it needs."""
+    reason = "; ".join(problem.message for problem in answer.errors)
+    if lacks_features(answer):
+        return FeaturesUnavailableError(answer.model_version, reason)
+    return ModelFailedError(answer.model_version, reason)
+
+
+def lacks_features(answer: Answer) -> bool:
+    """Tell whether a row has no prediction because the online store did not answer."""
+    return any(problem.rule == BackendUnavailableError.code for problem in answer.errors)
 
 
 def _place(problem: Problem, number: int, rows: int) -> Problem:

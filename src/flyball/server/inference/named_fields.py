@@ -9,8 +9,7 @@ from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.domain.serving.answers import Answer, Problem, RequestRefusedError
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk
-from flyball.domain.serving.scoring import ModelFailedError
-from flyball.server.inference.asking import MAX_ROWS
+from flyball.server.inference.asking import MAX_ROWS, failure_of, lacks_features
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply
 from flyball.server.inference.metrics import GatewayMetrics
@@ -124,11 +123,8 @@ def _reply_one(answer: Answer) -> Reply:
         return Reply(200, _encode(answer))
     if answer.status == "quarantined":
         return Reply(202, _encode(answer))
-    error: FlyballError
-    if answer.status == "refused":
-        error = RequestRefusedError(answer.endpoint, answer.errors)
-    else:
-        error = ModelFailedError(answer.model_version, "; ".join(problem.message for problem in answer.errors))
+    is_refused = answer.status == "refused"
+    error = RequestRefusedError(answer.endpoint, answer.errors) if is_refused else failure_of(answer)
     return refuse_as_problem(error, prediction_id=answer.prediction_id)
 
 
@@ -143,4 +139,6 @@ def _reply_batch(endpoint: str, answers: Sequence[Answer]) -> Reply:
         ]
         return refuse_as_problem(RequestRefusedError(endpoint, problems))
     status = 200 if "ok" in statuses else 202 if "quarantined" in statuses else 502
+    if status == 502 and all(map(lacks_features, answers)):
+        status = 503
     return Reply(status, _encode({"endpoint": endpoint, "predictions": answers}))
