@@ -17,6 +17,7 @@ from flyball.domain.data.pages import draw_diff, draw_profile, draw_report
 from flyball.domain.data.reports import Report
 from flyball.domain.data.snapshots import Snapshot
 from flyball.domain.data.tables import Table
+from flyball.storage.tables.urls import mask
 from flyball.workspace.workspace import Workspace
 
 _PERIOD = re.compile(r"\d{4}(?:-\d{2}(?:-\d{2})?)?")
@@ -66,7 +67,7 @@ class TableViews:
         declared = self._workspace.project.table(table)
         return TableSummary(
             table=table,
-            source=declared.source,
+            source=mask(declared.source),
             snapshots=tuple(self._data.list(table)),
             report=self._data.last_report(table),
         )

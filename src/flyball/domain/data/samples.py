@@ -1,5 +1,6 @@
 """A slice of every table, the same one each time: rows are chosen by their keys, so that tables still fit together."""
 
+from hashlib import blake2b
 from pathlib import Path
 
 import polars as pl
@@ -46,8 +47,18 @@ def sample_rows(table: Table, share: float) -> pl.Expr:
     Tables of one entity keep the same ones, whatever the types of their key columns.
     """
     keys = (table.entity.keys if table.entity else ()) or table.key or ((table.time,) if table.time else ())
-    if not keys:
-        number = pl.int_range(pl.len(), dtype=pl.UInt64)
-        return number.hash(seed=0) % _PARTS < int(share * _PARTS)
-    texts = pl.concat_str([pl.col(key).cast(pl.String) for key in keys], separator="\x1f", ignore_nulls=True)
-    return texts.hash(seed=0) % _PARTS < int(share * _PARTS)
+    texts = (
+        pl.concat_str([pl.col(key).cast(pl.String) for key in keys], separator="\x1f", ignore_nulls=True)
+        if keys
+        else pl.int_range(pl.len()).cast(pl.String)
+    )
+    parts = texts.map_batches(_parts_of, return_dtype=pl.UInt32(), is_elementwise=True)
+    return parts < int(share * _PARTS)
+
+
+def _parts_of(texts: pl.Series) -> pl.Series:
+    """Return a number for each text that is the same with every release; Polars' own hashes are not."""
+    distinct = texts.unique()
+    digests = [blake2b(text.encode(), digest_size=8).digest() for text in distinct]
+    parts = pl.Series([int.from_bytes(digest, "little") % _PARTS for digest in digests], dtype=pl.UInt32)
+    return texts.replace_strict(distinct, parts, return_dtype=pl.UInt32())

@@ -44,6 +44,18 @@ class VersionMissingError(NotFoundError):
         )
 
 
+class VersionVacuumedError(NotFoundError):
+    """A version of a Delta table is still in its log, but files of it were removed."""
+
+    code = "data/version-vacuumed"
+
+    def __init__(self, what: str, version: int | datetime) -> None:
+        super().__init__(
+            f"version {version} of the {what} can no longer be read: a vacuum has removed files of it",
+            hint="Snapshots that were made of it are kept: see flyball data show. Or name a later version.",
+        )
+
+
 class DeltaSource:
     """See `TableSource`.
 
@@ -62,6 +74,8 @@ class DeltaSource:
         """See `TableSource.open`."""
         path, what = self._asked.path, self._asked.what
         found = open_delta(path, what=what, version=self._asked.version)
+        if self._asked.version is not None and not all(file.path.exists() for file in found.files):
+            raise VersionVacuumedError(what, self._asked.version)
         if found.is_plain:
             return Found("delta", path, found.files, found.schema)
         files = [DataFile(file, {}) for file in list_files(path, "parquet", what)]
