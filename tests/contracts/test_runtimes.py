@@ -1,7 +1,7 @@
 """Every runtime, with real models of its library, passes the same checks."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,14 @@ class MlflowStyle:
     def predict(self, context: Any, model_input: pl.DataFrame) -> list[float]:
         assert context is None
         return [income * 2.0 for income in model_input["income"]]
+
+
+class Yielding:
+    """Answers row by row, both classes' probabilities each."""
+
+    def predict(self, frame: pl.DataFrame) -> Iterator[list[float]]:
+        for income in frame["income"]:
+            yield [0.75, 0.25] if income <= 50 else [0.25, 0.75]
 
 
 class OwnEstimator(ClassifierMixin, BaseEstimator):
@@ -216,6 +224,9 @@ CASES: dict[str, Callable[[], RuntimeCase]] = {
     "arrays": fitted_on_arrays,
     "plain-python": lambda: case(
         "pyfunc", Threshold(), NUMBERS, "defaulted", (DATA["income"] > 50).cast(pl.Float64) * 0.5 + 0.25
+    ),
+    "yielding": lambda: case(
+        "pyfunc", Yielding(), NUMBERS, "defaulted", (DATA["income"] > 50).cast(pl.Float64) * 0.5 + 0.25
     ),
     "mlflow-style": lambda: case("pyfunc", MlflowStyle(), NUMBERS, "price", DATA["income"] * 2),
     "function-model": lambda: case("pyfunc", constant, NUMBERS, "price", [1.5] * ROWS),

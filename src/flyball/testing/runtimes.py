@@ -16,7 +16,7 @@ import polars as pl
 
 from flyball.domain.data.schemas import SchemaMismatchError
 from flyball.domain.registry.explaining import Scale, open_explainer
-from flyball.domain.registry.runtimes import Predictor, Runtimes
+from flyball.domain.registry.runtimes import Predictor, Runtimes, each_form
 from flyball.domain.registry.signatures import Signature
 
 
@@ -57,6 +57,15 @@ def check_one_row_is_answered_as_in_a_batch(case: RuntimeCase) -> None:
     batch = predictor.predict(case.rows)
     singles = [predictor.predict(case.rows[index : index + 1])[0] for index in range(min(10, len(case.rows)))]
     np.testing.assert_allclose(singles, batch[: len(singles)], rtol=1e-5, atol=1e-6)
+
+
+def check_rows_yielded_are_those_of_a_batch(case: RuntimeCase) -> None:
+    """A model that yields gives each row what it gives it in a batch."""
+    predictor = _saved(case)
+    form = each_form(predictor)
+    if form is not None:
+        yielded = np.concatenate(list(form(case.rows)))
+        np.testing.assert_array_equal(yielded, predictor.predict(case.rows))
 
 
 def check_columns_are_found_by_name(case: RuntimeCase) -> None:
@@ -153,6 +162,7 @@ RUNTIME_CHECKS: Sequence[Callable[[RuntimeCase], None]] = (
     check_it_is_chosen_for_its_models,
     check_predictions_are_the_models_own,
     check_one_row_is_answered_as_in_a_batch,
+    check_rows_yielded_are_those_of_a_batch,
     check_columns_are_found_by_name,
     check_a_missing_feature_is_named,
     check_nothing_is_warned_of,

@@ -1,7 +1,8 @@
 """A data plane with everything real but the registry and the models."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,15 @@ class FakePredictor:
     def __init__(self, output: Callable[[pl.DataFrame], Any]) -> None:
         self._output = output
 
+        self.predict_each = self._predict_each if isgeneratorfunction(output) else None
+
     def predict(self, frame: pl.DataFrame) -> Any:
-        return np.asarray(self._output(frame))
+        raw = self._output(frame)
+        return np.asarray(list(raw) if self.predict_each else raw)
+
+    def _predict_each(self, frame: pl.DataFrame) -> Iterator[Any]:
+        for value in self._output(frame):
+            yield np.asarray([value])
 
 
 class FakeLookup:

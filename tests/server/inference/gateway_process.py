@@ -48,6 +48,15 @@ def busily(frame: pl.DataFrame, call_s: float = 0.04, row_s: float = 0.0005) -> 
     return np.asarray(frame["income"]) / 2e6
 
 
+def one_by_one(frame: pl.DataFrame) -> Any:
+    """Yield a row's answer every tenth of a second; break at an income of 13, and stand still at 19."""
+    for income in frame["income"]:
+        if income == 13:
+            raise ValueError("thirteen")
+        time.sleep(5.0 if income == 19 else 0.1)
+        yield income / 2e6
+
+
 class SumPredictor:
     """Adds the numbers of a row; breaks at 13, takes 4 GB at 15, takes its time at 17, and never returns at 19."""
 
@@ -98,6 +107,7 @@ def make_house(root: Path, **endpoint: Any) -> House:
     house.add(4, slowly)
     house.add(6, partial(slowly, duration_s=3.0))
     house.add(7, busily)
+    house.add(8, one_by_one)
     house.versions["m/5"] = make_numbers("m/5")
     return house
 

@@ -1,6 +1,6 @@
 """How a model is kept in a package and how it computes: the port, and how the right runtime is found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -49,6 +49,19 @@ def array_form(predictor: Predictor) -> "ArrayForm | None":
     raises as `Predictor.predict` does.
     """
     form: ArrayForm | None = getattr(predictor, "predict_array", None)
+    return form
+
+
+EachForm = Callable[["pl.DataFrame"], Iterator["Array"]]
+"""Predicts rows one after the other: yields for each row, in order, what `Predictor.predict` gives for it alone."""
+
+
+def each_form(predictor: Predictor) -> "EachForm | None":
+    """Return how a predictor predicts rows one after the other; None where it predicts all at once.
+
+    A predictor whose model yields has it as ``predict_each``. Closing the iterator ends the model's work.
+    """
+    form: EachForm | None = getattr(predictor, "predict_each", None)
     return form
 
 

@@ -1,7 +1,8 @@
 """The path of a request, without any transport: route, check, complete, compute, log, answer."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from flyball.core.ids import IdSource
 from flyball.domain.predictions.labels import key_value
 from flyball.domain.predictions.log import PredictionLog
 from flyball.domain.predictions.records import LIVE_FOR_CANARY, PredictionRecord, PredictionStatus
+from flyball.domain.registry.runtimes import EachForm, each_form
 from flyball.domain.serving.answers import Answer, require_answered
 from flyball.domain.serving.deadlines import Deadlines
 from flyball.domain.serving.direct import Block, DirectVersion, find_direct, list_rows
@@ -23,11 +25,13 @@ from flyball.domain.serving.plan import Variant
 from flyball.domain.serving.routing import pick_variant
 from flyball.domain.serving.rows import Row, make_answer, make_record, version_of
 from flyball.domain.serving.scoring import Attempt, ModelFailedError, Scored, score_rows
+from flyball.domain.serving.streaming import score_each
 
 Defer = Callable[[Callable[[], None]], None]
 """Takes work to be done once the answer is out."""
 Mark = Callable[[str], None]
 """Told the name of a stage when it ends."""
+_STREAMED_ROWS = 32
 _log = logging.getLogger("flyball.serving")
 
 
@@ -162,6 +166,41 @@ class DataPlane:
         A model that fails may do so for all rows at once: each caller must be answered alone then.
         """
         return self._predict(endpoint, requests, None, defer, None, None, is_tentative=True)
+
+    def stream(self, endpoint: str, requests: Sequence[Any], *, defer: Defer | None = None) -> Iterator[Answer]:
+        """Answer rows as `predict` does, and yield each answer, in order, once it is known and in the prediction log.
+
+        A model that yields is asked for one row after the other, and ends its work when the iterator is closed: rows
+        that were not reached are neither answered nor logged. Other models, graphs, and endpoints with a canary answer
+        a few rows at a time.
+        """
+        line = self.fleet.line(endpoint)
+        form = each_form(_require_live(line).predictor)
+        if form is not None and line.served.is_plain and (line.candidate is None or line.plan.share <= 0.0):
+            yield from self._stream(line, _require_live(line), form, requests, defer or _now)
+            return
+        step = _STREAMED_ROWS if form is None else 1
+        for start in range(0, len(requests), step):
+            yield from self.predict(endpoint, requests[start : start + step], defer=defer)
+
+    def _stream(
+        self, line: Line, live: LoadedVersion, form: EachForm, requests: Sequence[Any], defer: Defer
+    ) -> Iterator[Answer]:
+        now = self._clock.now()
+        rows = [Row(request=request, at=now, variant=Variant.LIVE) for request in requests]
+        answered: list[Row] = []
+        begun_s = monotonic_s()
+        each = score_each(live, form, self._lookup, requests, [now] * len(rows), line.served.on_violation)
+        with closing(each):
+            for row, scored in zip(rows, each, strict=True):
+                row.scored, row.id = scored, self._ids.new()
+                self._prediction_log.append(line.served.name, [make_record(line, row, _share_of(begun_s, 1))])
+                if row.scored.status is PredictionStatus.OK:
+                    answered.append(row)
+                yield make_answer(line, row)
+                begun_s = monotonic_s()
+        if answered and line.candidate is not None and line.plan.has_shadow:
+            defer(lambda: self._run_shadow(line, answered))
 
     def _predict(
         self,

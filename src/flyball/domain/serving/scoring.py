@@ -119,21 +119,25 @@ def score_rows(
         at: When each row was asked; its own time where it does not carry one.
         on_violation: What becomes of a row that breaks an expectation of severity ``fail``.
     """
-    results = [_check(loaded, row, on_violation) for row in rows]
+    results = [check_request(loaded, row, on_violation) for row in rows]
     good = [number for number, result in enumerate(results) if result.status is PredictionStatus.OK]
     if good:
         chosen = [results[number] for number in good]
         try:
-            _predict(loaded, lookup, [rows[number] for number in good], [at[number] for number in good], chosen)
+            inputs = prepare_inputs(
+                loaded, lookup, [rows[number] for number in good], [at[number] for number in good], chosen
+            )
+            take_output(loaded, loaded.predictor.predict(inputs), chosen)
         except FlyballError as error:
-            _fail(chosen, error)
+            fail_rows(chosen, error)
         except Exception as error:  # noqa: BLE001 - the model's and the project's own code runs here
             _log.warning("%s failed", loaded.ref, exc_info=True)
-            _fail(chosen, ModelFailedError(loaded.ref, f"{type(error).__name__}: {error}"))
+            fail_rows(chosen, ModelFailedError(loaded.ref, f"{type(error).__name__}: {error}"))
     return results
 
 
-def _check(loaded: LoadedVersion, row: Any, on_violation: OnViolation) -> Scored:
+def check_request(loaded: LoadedVersion, row: Any, on_violation: OnViolation) -> Scored:
+    """Return what became of a row so far: it is OK until the model is asked, or it is not right."""
     if not isinstance(row, Mapping):
         message = f"a row must be an object of fields, but {type(row).__name__} was given"
         return _refused([Violation(column="", rule="type", severity="fail", message=message)])
@@ -159,14 +163,14 @@ def _refused(violations: list[Violation]) -> Scored:
     return Scored(status=PredictionStatus.REFUSED, violations=violations)
 
 
-def _predict(
+def prepare_inputs(
     loaded: LoadedVersion,
     lookup: FeatureLookup,
     rows: Sequence[Mapping[str, Any]],
     at: Sequence[datetime],
     results: Sequence[Scored],
-) -> None:
-    """Fill in the results of right rows."""
+) -> pl.DataFrame:
+    """Return the model's inputs for right rows, and note in their results what they are about and rest on."""
     fields = _make_frame(loaded, rows, at)
     times = fields[loaded.time].to_list() if loaded.time is not None else list(at)
     _describe(loaded, fields, times, results)
@@ -178,7 +182,7 @@ def _predict(
     inputs = _select_inputs(loaded.input_types, frames, len(rows))
     for result, text in zip(results, _json_rows(inputs), strict=True):
         result.features = msgspec.Raw(text)
-    _take_output(loaded, loaded.predictor.predict(inputs), results)
+    return inputs
 
 
 def _make_frame(loaded: LoadedVersion, rows: Sequence[Mapping[str, Any]], at: Sequence[datetime]) -> pl.DataFrame:
@@ -257,7 +261,8 @@ def _json_rows(frame: pl.DataFrame) -> list[bytes]:
     return frame.write_ndjson().encode().split(b"\n")[: frame.height]
 
 
-def _take_output(loaded: LoadedVersion, output: Any, results: Sequence[Scored]) -> None:
+def take_output(loaded: LoadedVersion, output: Any, results: Sequence[Scored]) -> None:
+    """Note in the results what the model answered; what is no finite number is its failure."""
     values = output.tolist()
     if len(values) != len(results):
         raise ModelFailedError(loaded.ref, f"it returned {len(values)} predictions for {len(results)} rows")
@@ -267,10 +272,11 @@ def _take_output(loaded: LoadedVersion, output: Any, results: Sequence[Scored]) 
         if math.isfinite(number) and all(math.isfinite(score) for score in scores or ()):
             result.prediction, result.scores = number, scores
         else:
-            _fail([result], ModelFailedError(loaded.ref, f"it gave {number} as a prediction"))
+            fail_rows([result], ModelFailedError(loaded.ref, f"it gave {number} as a prediction"))
 
 
-def _fail(results: Sequence[Scored], error: FlyballError) -> None:
+def fail_rows(results: Sequence[Scored], error: FlyballError) -> None:
+    """Note in the results that the model failed."""
     for result in results:
         result.status = PredictionStatus.ERROR
         result.failure = error

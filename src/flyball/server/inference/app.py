@@ -26,7 +26,7 @@ from flyball.server.inference import metrics as metrics_format
 from flyball.server.inference.apart import Apart
 from flyball.server.inference.asking import Asker
 from flyball.server.inference.exchange import Exchange
-from flyball.server.inference.explaining import asks_to_explain
+from flyball.server.inference.explaining import asks_to_explain, asks_to_stream
 from flyball.server.inference.messages import (
     JSON,
     DisconnectedError,
@@ -43,6 +43,7 @@ from flyball.server.inference.named_fields import NamedFields
 from flyball.server.inference.paths import refuse_as_problem
 from flyball.server.inference.protocols import Protocols
 from flyball.server.inference.short_way import ShortWay
+from flyball.server.inference.streaming import Stream, Streams
 from flyball.server.inference.telemetry import Telemetry
 from flyball.server.inference.together import Asked, answer_together
 from flyball.server.inference.watchdog import Watchdog
@@ -119,6 +120,7 @@ class InferenceApp:
         self._most_waiting = most_waiting
         asker = Asker(plane, self._metrics, versions)
         self._own = NamedFields(plane, self._metrics)
+        self._streams = Streams(plane, self._metrics, self._apart)
         self._protocols = Protocols(
             asker,
             self._thread,
@@ -201,6 +203,12 @@ class InferenceApp:
         exchange = self._telemetry.begin(Exchange())
         try:
             reply = await self._answer(scope, receive, exchange)
+            if isinstance(reply, Stream):
+                self._metrics.count_response(200)
+                code = await reply.send(send)
+                self._telemetry.finish(exchange, scope["method"], scope["path"], code)
+                self._apart.do_later(exchange.run_deferred)
+                return
         except DisconnectedError:
             self._telemetry.finish(exchange, scope["method"], scope["path"], _CLIENT_LEFT)
             return
@@ -231,7 +239,7 @@ class InferenceApp:
             _log.exception("%s %s failed", request.method, request.path)
             return Reply(500, _encode(make_unexpected_problem()), MEDIA_TYPE)
 
-    async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
+    async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> Reply | Stream:
         path, method = scope["path"], scope["method"]
         if method == "POST" and self._metrics.in_progress > self._most_waiting:
             raise TooBusyError(int(self._metrics.in_progress))
@@ -239,13 +247,15 @@ class InferenceApp:
             _require_method(method, path, "POST")
             exchange.protocol = "flyball"
             body = await self._read_body(scope, receive, exchange)
+            endpoint = path[len(_PREDICT) :]
+            if asks_to_stream(scope["query_string"]):
+                return await self._streams.begin(endpoint, body, exchange, receive)
             if not asks_to_explain(scope["query_string"]):
-                endpoint = path[len(_PREDICT) :]
                 answer = partial(self._own.answer, endpoint, body, exchange)
                 asked = Asked(endpoint, self._own, body, exchange) if self._plane.is_plain(endpoint) else None
                 return await self._apart.answer(path, len(body), answer, asked, partial(wait_until_left, receive))
             # Explaining takes as long as many predictions: nobody shall wait behind it.
-            explain = partial(self._own.answer, path[len(_PREDICT) :], body, exchange, explain=True)
+            explain = partial(self._own.answer, endpoint, body, exchange, explain=True)
             return await asyncio.get_running_loop().run_in_executor(None, explain)
         protocol = self._protocols.find(path)
         if protocol is not None:

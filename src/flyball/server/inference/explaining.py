@@ -1,4 +1,4 @@
-"""Whether a request asks for explanations: ``?explain=true`` in its address."""
+"""What an address's query asks for: ``?explain=true`` for explanations, ``?stream=true`` for answers one by one."""
 
 from urllib.parse import parse_qsl
 
@@ -13,9 +13,25 @@ def asks_to_explain(query: bytes) -> bool:
     Raises:
         InvalidInputError: It says neither yes nor no.
     """
+    return _asks_for(query, "explain")
+
+
+def asks_to_stream(query: bytes) -> bool:
+    """Tell whether an address's query asks for each answer as soon as it is known.
+
+    Raises:
+        InvalidInputError: It says neither yes nor no, or asks for explanations, too.
+    """
+    is_streamed = _asks_for(query, "stream")
+    if is_streamed and _asks_for(query, "explain"):
+        raise InvalidInputError("stream and explain cannot be asked for together", hint="Ask for one of them.")
+    return is_streamed
+
+
+def _asks_for(query: bytes, name: str) -> bool:
     if not query:
         return False
-    asked = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get("explain", "false")
+    asked = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get(name, "false")
     if asked not in _ANSWERS:
-        raise InvalidInputError(f"explain must be true or false, but {asked[:100]!r} was given")
+        raise InvalidInputError(f"{name} must be true or false, but {asked[:100]!r} was given")
     return _ANSWERS[asked]

@@ -40,7 +40,7 @@ class NamedFields:
         if version is None:
             return None
         try:
-            rows, is_batch = _read_rows(body)
+            rows, is_batch = read_rows(body)
         except FlyballError:
             return None
         block = version.read_rows(rows)
@@ -71,7 +71,7 @@ class NamedFields:
     def read(self, endpoint: str, body: bytes) -> tuple[Sequence[Any], Any] | None:
         """See `ShortWay`."""
         try:
-            return _read_rows(body)
+            return read_rows(body)
         except FlyballError:
             return None
 
@@ -84,7 +84,7 @@ class NamedFields:
 
     def answer(self, endpoint: str, body: bytes, exchange: Exchange, *, explain: bool = False) -> Reply:
         """Answer a request; raises `FlyballError` for what is refused."""
-        request, is_batch = _read_rows(body)
+        request, is_batch = read_rows(body)
         if endpoint in self._plane.fleet.lines:
             exchange.endpoint = endpoint
         exchange.mark("decode")
@@ -95,7 +95,7 @@ class NamedFields:
         return self.reply(endpoint, answers, is_batch, exchange)
 
 
-def _read_rows(body: bytes) -> tuple[Sequence[Any], bool]:
+def read_rows(body: bytes) -> tuple[Sequence[Any], bool]:
     """Return the rows of a body, and whether it holds many: ``{"rows": [...]}``."""
     try:
         content = _decode(body)

@@ -16,6 +16,7 @@ from flyball.domain.serving.loaded import LoadedVersion
 from flyball.server.inference.asking import MAX_ROWS, required_fields
 from flyball.server.inference.oip.interface import Interface
 from flyball.server.inference.oip.tensors import DATATYPES
+from flyball.server.inference.streaming import EVENTS, LINES
 from flyball.version import __version__
 
 _GREATEST_INT = 2**63 - 1
@@ -183,7 +184,14 @@ def _predict(name: str, example: _Json) -> _Json:
                 "required": False,
                 "description": f"Tell what each feature added to each prediction, of at most {MOST_EXPLAINED} rows",
                 "schema": {"enum": ["true", "false", "1", "0"]},
-            }
+            },
+            {
+                "name": "stream",
+                "in": "query",
+                "required": False,
+                "description": "Send each row's answer as soon as it is known, as lines of JSON or as events",
+                "schema": {"enum": ["true", "false", "1", "0"]},
+            },
         ],
         "requestBody": {
             "required": True,
@@ -195,11 +203,17 @@ def _predict(name: str, example: _Json) -> _Json:
             },
         },
         "responses": {
-            "200": _object("The predictions", {"anyOf": [answer, answers]}),
+            "200": _streamed(_object("The predictions", {"anyOf": [answer, answers]})),
             "202": _object("Kept aside without a prediction", {"anyOf": [answer, answers]}),
-            **_refusals("Problem", 400, 404, 409, 413, 415, 422, 502, 503),
+            **_refusals("Problem", 400, 404, 409, 413, 415, 422, 429, 502, 503, 504),
         },
     }
+
+
+def _streamed(response: _Json) -> _Json:
+    """Return a response that may also come as a stream."""
+    streams = {kind: {"schema": {"type": "string"}} for kind in (LINES, EVENTS)}
+    return response | {"content": response["content"] | streams}
 
 
 def _infer(name: str, loaded: LoadedVersion, example: _Json) -> _Json:
