@@ -273,7 +273,7 @@ def _infer(name: str, loaded: LoadedVersion, example: _Json) -> _Json:
         },
         "responses": {
             "200": _object("The predictions", answer),
-            **_refusals("Error", 400, 404, 409, 413, 415, 502, 503),
+            **_refusals("Error", 400, 404, 409, 413, 415, 429, 502, 503, 504),
         },
     }
 
@@ -309,8 +309,10 @@ _REASONS = {
     413: "The body is too long",
     415: "The body is of a kind that is not read",
     422: "The row is not what the model takes",
+    429: "Too many requests wait already",
     502: "The model failed",
     503: "Something the answer needs is not there now",
+    504: "The model did not answer in time",
 }
 
 
