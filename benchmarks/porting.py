@@ -2,14 +2,14 @@
 
 Prints one JSON line. The store has MLflow's own tables (made by it, filled with SQL): 10 params, 3 tags and 5 metrics
 of 10 points a run. ``file`` and ``server`` bring it over from its file of SQLite and from a running ``mlflow server``.
-``search`` and ``open`` are medians over HTTP of a page of 100 with filter and order, and of the first page: of the
-imported home, of a home in which Flyball logged the same runs itself, and of the server of MLflow. ``export`` and
-``restore`` are the imported home's. The limit is copying the file's rows into an empty database of SQLite.
+``search`` and ``open`` are medians over HTTP of a page of 100 with filter and order, and of the first page: of each
+imported home, of a home in which Flyball logged the same runs itself, and of the server of MLflow; ``start_s`` is from
+starting ``flyball up`` to its first answer. ``export`` and ``restore`` are of the home that was imported last. The
+limit is copying the file's rows into an empty database of SQLite.
 Run with: ``python -m benchmarks.porting [RUNS] [file] [server]``. Needs ``make peers``.
 """
 
 import json
-import os
 import random
 import sqlite3
 import statistics
@@ -118,16 +118,25 @@ def bring(uri: str, folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
     with (folder / "report.json").open("wb") as out:
         process = subprocess.Popen([*command, "--project", str(folder)], stdout=out, stderr=subprocess.DEVNULL)
-    _, _, used = os.wait4(process.pid, 0)
+    peak_mb = 0.0
+    while process.poll() is None:
+        peak_mb = max(peak_mb, high_water_mb(process.pid))
+        time.sleep(0.05)
     took = time.perf_counter() - started
     report = json.loads((folder / "report.json").read_text())
     return {
         "s": round(took, 2),
-        "peak_mb": round(used.ru_maxrss / 1000),
+        "peak_mb": round(peak_mb),
         "differences": len(report["differences"]),
         "runs": report["counts"]["runs"]["here"],
         "points": report["counts"]["metric points"]["here"],
     }
+
+
+def high_water_mb(pid: int) -> float:
+    """Return the most memory that a process has had so far; 0 once it has ended."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def ask(address: str) -> dict[str, float]:
@@ -140,7 +149,7 @@ def ask(address: str) -> dict[str, float]:
     }
     opening = {"experiment_ids": ["1"], "max_results": 100}
     return {
-        name: round(statistics.median(one_call(address, body) for _ in range(25)) * 1000, 1)
+        f"{name}_ms": round(statistics.median(one_call(address, body) for _ in range(25)) * 1000, 1)
         for name, body in (("search", searching), ("open", opening))
     }
 
@@ -156,22 +165,24 @@ def one_call(address: str, body: dict[str, Any]) -> float:
     return time.perf_counter() - started
 
 
-def compare(folder: Path, count: int) -> dict[str, Any]:
-    """Measure the imported home beside a native one, and its export."""
+def compare(folder: Path, count: int, parts: list[str]) -> dict[str, Any]:
+    """Measure the imported homes beside a native one, and the export of the last."""
     result: dict[str, Any] = {}
     native = folder / "native"
     native.mkdir()
     (native / "project.py").write_text("import flyball as fb\n")
     fill_native(Home(native, native / ".flyball", is_durable=False), count)
-    for name, place in (("imported", folder / "imported"), ("native", native)):
-        with serving("flyball", place, "") as (address, _):
-            result[f"{name}_ms"] = ask(address)
-    imported = Home(folder / "imported", folder / "imported" / ".flyball")
+    places = {f"imported_from_{part}": folder / f"from {part}" for part in parts} | {"native": native}
+    for name, place in places.items():
+        with serving("flyball", place, "") as (address, about):
+            result[name] = {"start_s": about["start_s"]} | ask(address)
+    last = folder / f"from {parts[-1]}"
+    imported = Home(last, last / ".flyball")
     started = time.perf_counter()
     export_home(imported, folder / "archive")
     result["export_s"] = round(time.perf_counter() - started, 2)
     started = time.perf_counter()
-    restore_home(folder / "archive", Home(folder / "imported", folder / "restored"))
+    restore_home(folder / "archive", Home(last, folder / "restored"))
     result["restore_s"] = round(time.perf_counter() - started, 2)
     size = sum(path.stat().st_size for path in (folder / "archive").rglob("*") if path.is_file())
     result["archive_mb"] = round(size / 1e6, 1)
@@ -192,10 +203,10 @@ def main() -> int:
         if "server" in parts:
             with serving("installed", there, "") as (address, _):
                 result["server"] = bring(address, folder / "from server")
-                result["mlflow_ms"] = ask(address)
+                result["mlflow"] = ask(address)
         if "file" in parts:
-            result["file"] = bring(f"sqlite:///{there / 'mlflow.db'}", folder / "imported")
-            result |= compare(folder, count)
+            result["file"] = bring(f"sqlite:///{there / 'mlflow.db'}", folder / "from file")
+        result |= compare(folder, count, parts)
     print(json.dumps(result))
     return 0
 
