@@ -1,11 +1,13 @@
 """`flyball gc`: what was deleted long ago goes with its bytes, what anything refers to stays."""
 
+import json
 import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,10 +18,12 @@ from flyball.core.files import holding_lock
 from flyball.domain.data.snapshots import SnapshotNotFoundError
 from flyball.domain.tracking.artifacts import Place
 from flyball.domain.tracking.runs import RunNotFoundError, RunStatus
+from flyball.server.mlflow.app import MlflowApp
 from flyball.storage.catalog import list_shapes, read_pages
 from flyball.workspace.collecting import Collected, Collector
 from flyball.workspace.home import Home
 from flyball.workspace.workspace import Workspace
+from tests.server.mlflow.calls import A, Calls
 from tests.stories.tiny import write_tiny
 
 MONTH = timedelta(days=31)
@@ -128,6 +132,56 @@ def test_experiments_and_logged_models_deleted_long_ago_go(home: Home) -> None:
     # Its model is not deleted, so neither is what the model lies in.
     assert home.experiments.get(second).is_deleted
     assert read(home, Place(kept.id, "MLmodel")) == kept.id.encode()
+
+
+def test_all_that_a_client_made_and_deleted_gives_its_bytes_back(home: Home) -> None:
+    """Over the protocol: a run, a logged model, versions of both, and traces, each with files of its own."""
+    app = MlflowApp(home)
+    calls = Calls(app)
+
+    def put(folder: str, name: str) -> None:
+        address = f"/api/2.0/mlflow-artifacts/artifacts/{folder}/{name}"
+        assert calls.send("PUT", address, os.urandom(500_000), "text/plain").status == 200
+
+    def post(path: str, /, **fields: Any) -> Any:
+        return json.loads(calls.send("POST", path, json.dumps(fields).encode()).body)
+
+    experiment = calls.post("experiments/create", name="e")["experiment_id"]
+    run = calls.post("runs/create", experiment_id=experiment)["run"]["info"]["run_id"]
+    put(f"{experiment}/{run}/artifacts", "model/MLmodel")
+    model = calls.post("logged-models", experiment_id=experiment)["model"]["info"]["model_id"]
+    put(f"{experiment}/models/{model}/artifacts", "MLmodel")
+    calls.post("registered-models/create", name="m")
+    calls.post("model-versions/create", name="m", source=f"runs:/{run}/model", run_id=run)
+    calls.post("model-versions/create", name="m", source=f"models:/{model}", model_id=model)
+    place = {"mlflow_experiment": {"experiment_id": experiment}}
+    traces = [f"tr-{number:032x}" for number in range(2)]
+    for trace in traces:
+        told = {"trace_id": trace, "trace_location": place, "request_time": "2026-01-01T00:00:00Z"}
+        found = post("/api/3.0/mlflow/traces", trace={"trace_info": told})["trace"]["trace_info"]
+        put(found["tags"]["mlflow.artifactLocation"].removeprefix("mlflow-artifacts:/"), "traces.json")
+    begun = post("/api/2.0/mlflow-artifacts/mpu/create", path="f", num_parts=1)
+    calls.send("PUT", f"/api/2.0/mlflow-artifacts/mpu/parts/{begun['upload_id']}/1", b"never completed", "")
+    wait(home)
+    found = collect(home).storage
+    assert (found.blobs, found.unfinished) == (0, 1), "all is referred to but the upload"
+
+    calls.send("DELETE", f"{A}registered-models/delete", b'{"name": "m"}')
+    calls.send("DELETE", f"{A}logged-models/{model}")
+    post("/api/3.0/mlflow/traces/delete-traces", experiment_id=experiment, request_ids=traces[:1])
+    make_old(home)
+    found = collect(home)
+    assert (found.storage.blobs, found.freed_bytes) == (1, 500_000), "of the trace; all else may still be restored"
+    calls.post("experiments/delete", experiment_id=experiment)
+    assert isinstance(home.clock, SimulatedClock)
+    home.clock.advance(MONTH)
+    told = collect(home, is_dry=True)
+    found = collect(home)
+    assert (found.runs, found.experiments, found.logged_models, found.storage.blobs) == (1, 1, 1, 3)
+    assert found.freed_bytes == told.freed_bytes == 1_500_000
+    assert list(home.blobs.list_digests()) == []
+    assert [rows_of(home, trace) for trace in traces] == [0, 0]
+    app.close()
 
 
 def test_a_deleted_run_that_made_a_version_stays(home: Home) -> None:

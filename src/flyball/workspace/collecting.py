@@ -66,7 +66,13 @@ class _Doomed(msgspec.Struct, kw_only=True):
     kept_runs: int = 0
     experiments: list[int] = []
     models: list[str] = []
+    traces: list[str] = []
     snapshots: list[data.OldSnapshot] = []
+
+    @property
+    def owners(self) -> list[str]:
+        """Whose files go."""
+        return [*self.runs, *self.models, *self.traces]
 
 
 class _Marked(msgspec.Struct, kw_only=True):
@@ -107,7 +113,7 @@ class Collector:
             present = self._home.blobs.now()
             with self._home.db.read() as tx:
                 doomed = self._find_doomed(tx)
-                artifacts = tracking.count_artifacts(tx, [*doomed.runs, *doomed.models])
+                artifacts = tracking.count_artifacts(tx, doomed.owners)
                 results = pipelines.count_results(tx, doomed.runs)
             if not is_dry:
                 doomed = self._remove_rows(doomed)
@@ -140,11 +146,13 @@ class Collector:
         models = registry.find_deleted_models(tx, self._before_us)
         experiments = tracking.find_deleted_experiments(tx, self._before_us, runs)
         busy = registry.find_models_of(tx, experiments, without=models)
+        experiments = [number for number in experiments if number not in busy]
         return _Doomed(
             runs=runs,
             kept_runs=len(deleted) - len(runs),
-            experiments=[number for number in experiments if number not in busy],
+            experiments=experiments,
             models=models,
+            traces=tracking.list_traces(tx, experiments),
             snapshots=self._find_snapshots(tx, runs),
         )
 
@@ -185,7 +193,7 @@ class Collector:
     def _mark(self, tx: Transaction, without: _Doomed) -> _Marked:
         from flyball.domain.data.contents import list_blobs
 
-        owners = {*without.runs, *without.models}
+        owners = set(without.owners)
         blobs = {*tracking.list_blobs(tx, owners), *pipelines.list_blobs(tx, owners)}
         whole = {
             digest

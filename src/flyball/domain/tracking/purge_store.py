@@ -5,8 +5,9 @@ from datetime import datetime
 
 from flyball.core.durations import from_us
 from flyball.core.encoding import from_json
-from flyball.domain.tracking import artifact_store
+from flyball.domain.tracking import artifact_store, trace_store
 from flyball.domain.tracking.runs import RunFacts
+from flyball.domain.tracking.traces import TRACE_PREFIX
 from flyball.storage.db import Transaction
 
 _BATCH = 500
@@ -37,6 +38,16 @@ def find_deleted_experiments(tx: Transaction, before_us: int, runs: Collection[s
     ]
 
 
+def list_traces(tx: Transaction, experiments: Collection[int]) -> list[str]:
+    """Return the traces of some experiments that may have files."""
+    return [
+        trace
+        for number in experiments
+        for (trace,) in tx.tuples("SELECT id FROM tracking_trace WHERE experiment_id = ?", (number,))
+        if trace.startswith(TRACE_PREFIX)
+    ]
+
+
 def remove_runs(tx: Transaction, runs: Sequence[str]) -> int:
     """Remove runs with all that was logged to them and all names of their files; return how many were there."""
     count = 0
@@ -58,10 +69,8 @@ def remove_experiments(tx: Transaction, experiments: Sequence[int]) -> int:
     """Remove experiments without runs, with their tags, datasets and traces; return how many were there."""
     count = 0
     for number in experiments:
-        traces = "SELECT number FROM tracking_trace WHERE experiment_id = ?"
-        for table in ("trace_item", "span", "assessment"):
-            tx.execute(f"DELETE FROM tracking_{table} WHERE trace IN ({traces})", (number,))
-        tx.execute("DELETE FROM tracking_trace WHERE experiment_id = ?", (number,))
+        traces = tx.tuples("SELECT number FROM tracking_trace WHERE experiment_id = ?", (number,))
+        trace_store.delete_traces(tx, [trace for (trace,) in traces])
         tx.execute("DELETE FROM tracking_experiment_tag WHERE experiment_id = ?", (number,))
         tx.execute("DELETE FROM tracking_dataset WHERE experiment_id = ?", (number,))
         count += tx.execute("DELETE FROM tracking_experiment WHERE id = ?", (number,))
@@ -69,7 +78,7 @@ def remove_experiments(tx: Transaction, experiments: Sequence[int]) -> int:
 
 
 def count_artifacts(tx: Transaction, owners: Sequence[str]) -> int:
-    """Return how many files some runs or logged models have."""
+    """Return how many files some runs, logged models or traces have."""
     count = 0
     for start in range(0, len(owners), _BATCH):
         part = owners[start : start + _BATCH]

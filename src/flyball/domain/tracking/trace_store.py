@@ -5,12 +5,14 @@ from typing import Any
 
 import msgspec
 
+from flyball.domain.tracking import artifact_store
 from flyball.domain.tracking.experiment_store import keyset
 from flyball.domain.tracking.filters import Condition, Order, compare_number, compare_text
 from flyball.domain.tracking.traces import (
     NAME_TAG,
     PROMPTS_TAG,
     RUN_METADATA,
+    TRACE_PREFIX,
     Assessment,
     Span,
     Trace,
@@ -228,8 +230,11 @@ def find_to_delete(
 
 
 def delete_traces(tx: Transaction, numbers: Sequence[int]) -> None:
-    """Remove traces with all that belongs to them."""
+    """Remove traces with all that belongs to them, also the names of their files."""
     for part in _parts(numbers):
+        ids = [found for (found,) in tx.tuples(f"SELECT id FROM tracking_trace WHERE number IN ({_marks(part)})", part)]
+        # Other ids are the client's own choice, and files that lie below such a one may be another's.
+        artifact_store.remove_owners(tx, [found for found in ids if found.startswith(TRACE_PREFIX)])
         for table in ("tracking_assessment", "tracking_span", "tracking_trace_item"):
             tx.execute(f"DELETE FROM {table} WHERE trace IN ({_marks(part)})", part)
         tx.execute(f"DELETE FROM tracking_trace WHERE number IN ({_marks(part)})", part)
