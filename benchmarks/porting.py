@@ -4,12 +4,14 @@ Prints one JSON line. The store has MLflow's own tables (made by it, filled with
 of 10 points a run. ``file`` and ``server`` bring it over from its file of SQLite and from a running ``mlflow server``.
 ``search`` and ``open`` are medians over HTTP of a page of 100 with filter and order, and of the first page: of each
 imported home, of a home in which Flyball logged the same runs itself, and of the server of MLflow; ``start_s`` is from
-starting ``flyball up`` to its first answer. ``export`` and ``restore`` are of the home that was imported last. The
+starting ``flyball up`` to its first answer. ``export`` and ``restore`` are of an imported home. The
 limit is copying the file's rows into an empty database of SQLite.
-Run with: ``python -m benchmarks.porting [RUNS] [file] [server]``. Needs ``make peers``.
+Run with: ``python -m benchmarks.porting [RUNS] [file] [server] [compare]``; with ``BENCH_FOLDER=F`` the parts can be
+run one after the other, since the server of MLflow takes minutes to tell 10,000 runs. Needs ``make peers``.
 """
 
 import json
+import os
 import random
 import sqlite3
 import statistics
@@ -165,18 +167,18 @@ def one_call(address: str, body: dict[str, Any]) -> float:
     return time.perf_counter() - started
 
 
-def compare(folder: Path, count: int, parts: list[str]) -> dict[str, Any]:
+def compare(folder: Path, count: int) -> dict[str, Any]:
     """Measure the imported homes beside a native one, and the export of the last."""
     result: dict[str, Any] = {}
     native = folder / "native"
     native.mkdir()
     (native / "project.py").write_text("import flyball as fb\n")
     fill_native(Home(native, native / ".flyball", is_durable=False), count)
-    places = {f"imported_from_{part}": folder / f"from {part}" for part in parts} | {"native": native}
-    for name, place in places.items():
+    imported_homes = {f"imported_{place.name}": place for place in sorted(folder.glob("from *"))}
+    for name, place in (imported_homes | {"native": native}).items():
         with serving("flyball", place, "") as (address, about):
-            result[name] = {"start_s": about["start_s"]} | ask(address)
-    last = folder / f"from {parts[-1]}"
+            result[name.replace(" ", "_")] = {"start_s": about["start_s"]} | ask(address)
+    last = next(iter(imported_homes.values()))
     imported = Home(last, last / ".flyball")
     started = time.perf_counter()
     export_home(imported, folder / "archive")
@@ -192,21 +194,24 @@ def compare(folder: Path, count: int, parts: list[str]) -> dict[str, Any]:
 
 def main() -> int:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    parts = sys.argv[2:] or ["file", "server"]
+    parts = sys.argv[2:] or ["file", "server", "compare"]
     result: dict[str, Any] = {"benchmark": "porting", "runs": count, "goals": GOALS}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+        folder = Path(os.environ.get("BENCH_FOLDER", temporary))
         there = folder / "there"
-        there.mkdir()
-        fill_mlflow(there / "mlflow.db", count)
-        result["limit_copy_s"] = round(copy_rows(there / "mlflow.db", folder / "copy.db"), 2)
+        if not there.exists():
+            there.mkdir(parents=True)
+            fill_mlflow(there / "mlflow.db", count)
         if "server" in parts:
             with serving("installed", there, "") as (address, _):
                 result["server"] = bring(address, folder / "from server")
-                result["mlflow"] = ask(address)
         if "file" in parts:
+            result["limit_copy_s"] = round(copy_rows(there / "mlflow.db", folder / "copy.db"), 2)
             result["file"] = bring(f"sqlite:///{there / 'mlflow.db'}", folder / "from file")
-        result |= compare(folder, count, parts)
+        if "compare" in parts:
+            with serving("installed", there, "") as (address, about):
+                result["mlflow"] = {"start_s": about["start_s"]} | ask(address)
+            result |= compare(folder, count)
     print(json.dumps(result))
     return 0
 
