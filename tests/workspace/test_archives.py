@@ -11,6 +11,8 @@ import polars as pl
 import pytest
 
 from flyball.core.hashing import digest_file
+from flyball.core.settings import Settings
+from flyball.server.mlflow.app import MlflowApp
 from flyball.storage import catalog
 from flyball.storage.catalog import TableShape, insert_rows, list_shapes, read_pages
 from flyball.workspace import exporting, restoring
@@ -18,6 +20,9 @@ from flyball.workspace.archives import ArchiveDamagedError, ArchiveInvalidError
 from flyball.workspace.exporting import ArchiveExistsError, export_home
 from flyball.workspace.home import Home
 from flyball.workspace.restoring import HomeNotEmptyError, check_archive, restore_home
+from tests.server.mlflow.calls import Calls
+from tests.server.mlflow.sweeping import World
+from tests.servers import PostgresqlServer
 
 _SIGNS = string.ascii_letters + string.digits + "äß🎯 '\"\\%_\n"
 
@@ -237,3 +242,64 @@ def test_the_reader_of_parts_stays_within_its_archive(tmp_path: Path) -> None:
     for path in ("/etc/passwd", "../x", "a/../../x", ""):
         with pytest.raises(ArchiveInvalidError):
             restoring._within(tmp_path, path)
+
+
+def test_a_home_goes_from_one_database_to_the_other_and_back(
+    tmp_path: Path, postgresql_server: PostgresqlServer
+) -> None:
+    """With all that clients of MLflow make: byte for byte the same archive, and the same answers."""
+
+    def open_home(name: str, database: str = "") -> Home:
+        settings = Settings(database=database, webhooks_to_private_addresses=True)
+        return Home(tmp_path, tmp_path / name, settings=settings, is_durable=False)
+
+    homes = [open_home("first"), open_home("second", postgresql_server.new_database()), open_home("third")]
+    archives = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
+    asked: list[tuple[str, str, bytes]] = []
+    answers: list[bytes] = []
+    for place, (home, archive) in enumerate(zip(homes, archives, strict=True)):
+        app = MlflowApp(home)
+        if place:
+            restore_home(archives[place - 1], home)
+        else:
+            asked = make_all(home, Calls(app))
+        export_home(home, archive)
+        assert list_files(archive) == list_files(archives[0])
+        replies = [Calls(app).send(*one) for one in asked]
+        assert [reply.status for reply in replies] == [200] * len(asked)
+        answers = answers or [reply.body for reply in replies]
+        assert [reply.body for reply in replies] == answers
+        app.close()
+    assert read_all(homes[0]) == read_all(homes[1]) == read_all(homes[2])
+    for home in homes:
+        home.db.close()
+
+
+def make_all(home: Home, calls: Calls) -> list[tuple[str, str, bytes]]:
+    """Make one of everything, a trace with spans, and what MLflow's clients can say of numbers; return questions."""
+    world = World(home, calls)
+    values = [("m", "NaN"), ("m", "Infinity"), ("m", "-Infinity"), ("m", 1e308), ("m", -0.0), ("m", 5e-324)]
+    points = [{"key": key, "value": value, "timestamp": 7, "step": step} for step, (key, value) in enumerate(values)]
+    calls.post("runs/log-batch", run_id=world.run, metrics=points, tags=[{"key": "é", "value": "名\n"}])
+    span = {"traceId": "0" * 31 + "1", "spanId": "0" * 15 + "1", "name": "s", "startTimeUnixNano": "1", "kind": 1}
+    spans = {"resourceSpans": [{"scopeSpans": [{"spans": [span | {"endTimeUnixNano": "2000000"}]}]}]}
+    headers = {"x-mlflow-experiment-id": world.experiment}
+    assert calls.send("POST", "/v1/traces", json.dumps(spans).encode(), headers=headers).status == 200
+    trace = f"tr-{span['traceId']}"
+    a, b = "/api/2.0/mlflow", "/api/3.0/mlflow"
+    listing = {"experiment_ids": [world.experiment]}
+    found = {"locations": [{"mlflow_experiment": {"experiment_id": world.experiment}}]}
+    return [
+        ("GET", f"{a}/runs/get?run_id={world.run}", b""),
+        ("GET", f"{a}/metrics/get-history?run_id={world.run}&metric_key=m", b""),
+        ("POST", f"{a}/runs/search", json.dumps(listing).encode()),
+        ("POST", f"{a}/experiments/search", b"{}"),
+        ("GET", f"{a}/registered-models/get?name={world.model_name}", b""),
+        ("POST", f"{a}/model-versions/search", b"{}"),
+        ("GET", f"{a}/logged-models/{world.model}", b""),
+        ("GET", f"{a}/webhooks", b""),
+        ("POST", f"{b}/traces/search", json.dumps(found).encode()),
+        ("GET", f"{b}/traces/get?trace_id={trace}", b""),
+        ("GET", f"{b}/traces/{world.trace}", b""),
+        ("GET", f"/api/2.0/mlflow-artifacts/artifacts/{world.root}/model/MLmodel", b""),
+    ]
