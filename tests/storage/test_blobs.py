@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyball.core.errors import BackendError, NotFoundError
+from flyball.core.errors import BackendError, BackendUnavailableError, NotFoundError
 from flyball.storage.alignment import LEAST_BYTES, Stretch, common_stretches, fill_gaps
 from flyball.storage.blob_reading import BlobDamagedError
 from flyball.storage.blobs import LocalBlobStore
@@ -138,6 +138,38 @@ def test_a_base_that_is_gone_is_not_built_upon(blobs: LocalBlobStore) -> None:
     assert not blobs.has(base)
     with pytest.raises(NotFoundError):
         blobs.open(base)
+
+
+def test_a_base_that_goes_meanwhile_is_noticed_and_the_next_try_succeeds(blobs: LocalBlobStore) -> None:
+    rng = random.Random(8)
+    data = rng.randbytes(4 * MB)
+    base, _ = put(blobs, data)
+    changed = change(data, rng, 3, 3)
+    with blobs.writing() as writer:
+        for start in range(0, len(changed), MB):
+            writer.write(changed[start : start + MB])
+        blobs.place(base).unlink()
+        with pytest.raises(BackendUnavailableError, match="removed as garbage"):
+            writer.finish()
+    assert list(blobs.list_digests()) == []
+    digest, took = put(blobs, changed)
+    assert took >= 4 * MB
+    assert get(blobs, digest) == changed
+
+
+def test_a_damaged_base_is_no_reason_to_refuse_what_comes(blobs: LocalBlobStore) -> None:
+    rng = random.Random(9)
+    data = rng.randbytes(3 * MB)
+    base, _ = put(blobs, data)
+    path = blobs.place(base)
+    path.write_bytes(data[: 2 * MB])
+    # From beyond what is left of it, so that it is looked at there.
+    changed = data[2 * MB + 300_000 :] + rng.randbytes(MB)
+    changed = changed[:100_000] + rng.randbytes(100) + changed[100_000:]
+    with pytest.raises(BlobDamagedError):
+        get(blobs, base)
+    digest, _ = put(blobs, changed)
+    assert get(blobs, digest) == changed
 
 
 def test_damage_is_told(blobs: LocalBlobStore) -> None:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--older-than", default="30d", help="Leave what was deleted, and snapshots made, since [default: 30d].")
-@click.option("--grace", default="1d", help="Leave bytes that were written or asked for since [default: 1d].")
+@click.option(
+    "--grace", default="1d", help="Leave bytes written or asked for since; longer than any upload takes [default: 1d]."
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @json_option
 @place_options

@@ -14,9 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from flyball.core.errors import BackendUnavailableError, NotFoundError
 from flyball.core.files import DiskFullError, is_disk_full, sync_folder, write_bytes
 from flyball.storage.alignment import Stretch, common_stretches, fill_gaps
-from flyball.storage.blob_reading import BlobReader
+from flyball.storage.blob_reading import BlobDamagedError, BlobReader
 from flyball.storage.chunk_index import KEY_BYTES, ChunkIndex, ChunkPlace
 from flyball.storage.recipes import Extent, Recipe
 
@@ -32,6 +33,18 @@ _MOST_OWN_CHUNKS = 1 << 16
 _MOST_BASES = 8
 _OWN = ""
 """The source of a recipe that is the file being written: its name is known at the end."""
+
+
+class BaseRemovedError(BackendUnavailableError):
+    """A blob took longer to write than others are kept that nothing names, and one whose bytes it shares is gone."""
+
+    code = "storage/base-removed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "bytes that this content shares with others were removed as garbage while it came in",
+            hint="Send it again; collect garbage with a longer --grace.",
+        )
 
 
 class BlobFiles(Protocol):
@@ -55,6 +68,10 @@ class BlobFiles(Protocol):
 
     def has(self, digest: str) -> bool:
         """Tell whether a blob is there, and keep it from being removed as unused for a while."""
+        ...
+
+    def has_file(self, digest: str) -> bool:
+        """Tell whether a blob is there as one file, and keep it as `has` does."""
         ...
 
     def open_base(self, digest: str) -> BlobReader | None:
@@ -168,6 +185,7 @@ class BlobWriter:
 
         Raises:
             DiskFullError: No space is left.
+            BaseRemovedError: What it shares with another was removed meanwhile; written again, it shares nothing.
         """
         if self.size_bytes <= SMALL_BYTES:
             self._whole.update(self._buffer)
@@ -198,6 +216,9 @@ class BlobWriter:
             self._bases.popitem()[1].close()
 
     def _finish_recipe(self, digest: str, pack: str) -> None:
+        # They were marked as used when the first byte was shared, which may have been long ago.
+        if not all(self._files.has_file(source) for source in self._recipe.sources if source != _OWN):
+            raise BaseRemovedError
         if self._pack.size_bytes and not self._files.has(pack):
             self._pack.finish(self._files.place(pack))
         extents = [Extent(extent.source or pack, extent.offset, extent.length) for extent in self._recipe]
@@ -238,7 +259,8 @@ class BlobWriter:
 
     def _take(self, key: bytes, chunk: memoryview, known: ChunkPlace | None) -> None:
         base = self._base(known.blob) if known is not None and known.length == len(chunk) else None
-        if known is not None and base is not None:
+        # A file that lost its end has another length than it had when its chunks were noted.
+        if known is not None and base is not None and known.start + len(chunk) <= base.size_bytes:
             self._end_run((known.blob, known.start))
             self._share(len(chunk), base.recipe, known.start)
             self._before = (known.blob, known.start + len(chunk))
@@ -272,13 +294,13 @@ class BlobWriter:
 
     def _lay_beside(self, run: bytes, after: tuple[str, int] | None) -> list[Stretch]:
         found: list[Stretch] = []
-        if self._before is not None and (base := self._base(self._before[0])) is not None:
+        if self._before is not None:
             blob, place = self._before
-            found = common_stretches(run, 0, base.read(place, place + len(run)), blob, place)
+            found = common_stretches(run, 0, self._read_base(blob, place, place + len(run)), blob, place)
         is_other = self._before is None or after != (self._before[0], self._before[1] + len(run))
-        if after is not None and is_other and (base := self._base(after[0])) is not None:
+        if after is not None and is_other:
             blob, place = after[0], max(0, after[1] - len(run))
-            old = base.read(place, after[1])
+            old = self._read_base(blob, place, after[1])
             found = fill_gaps(found, common_stretches(run, len(run) - len(old), old, blob, place))
         return [stretch for stretch in found if stretch.blob in self._bases]
 
@@ -312,6 +334,16 @@ class BlobWriter:
     def _wait(self) -> None:
         if self._hashing is not None:
             self._hashing.result()
+
+    def _read_base(self, blob: str, start: int, stop: int) -> bytes:
+        """Return bytes of another blob; none where it is gone or damaged, which is no reason to refuse this one."""
+        base = self._base(blob)
+        try:
+            return b"" if base is None else base.read(start, stop)
+        except (NotFoundError, BlobDamagedError):
+            self._bases.pop(blob).close()
+            self._index.forget([blob])
+            return b""
 
     def _base(self, blob: str) -> BlobReader | None:
         found = self._bases.pop(blob, None)
