@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import overload
 
 from flyball.core.clock import Clock
 from flyball.core.durations import to_us
@@ -35,9 +36,9 @@ class IdSource:
         """Return a new id."""
         return self._take(1)
 
-    def new_many(self, count: int) -> list[str]:
-        """Return as many new ids, each the successor of the one before, for little more than one costs."""
-        return list_ids(self._take(count), count)
+    def new_many(self, count: int) -> "IdRange":
+        """Return as many new ids, each the successor of the one before, for what one costs."""
+        return IdRange(self._take(count), count)
 
     def _take(self, count: int) -> str:
         """Return the first of ids that nobody else gets."""
@@ -52,6 +53,37 @@ class IdSource:
             first = self._tail
             self._tail += count - 1
         return _encode(ms, 10) + _encode(first, 16)
+
+
+class IdRange(Sequence[str]):
+    """Ids that follow each other; only the first is written out until somebody asks for more."""
+
+    __slots__ = ("_all", "_count", "first")
+
+    def __init__(self, first: str, count: int) -> None:
+        self.first = first
+        self._count = count
+        self._all: list[str] | None = [first] if count == 1 else None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        return self._list()[at]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._list())
+
+    def _list(self) -> list[str]:
+        if self._all is None:
+            self._all = list_ids(self.first, self._count)
+        return self._all
 
 
 def list_ids(first: str, count: int) -> list[str]:

@@ -8,7 +8,7 @@ import msgspec
 
 from flyball.core.clock import Clock, monotonic_s
 from flyball.core.durations import from_us, to_us
-from flyball.core.ids import IdSource
+from flyball.core.ids import IdRange, IdSource
 from flyball.domain.predictions.batches import BEGINNING
 from flyball.domain.predictions.labels import key_value
 from flyball.domain.predictions.log import LogUnavailableError, PredictionLog, make_line
@@ -59,7 +59,7 @@ class DirectAnswer(msgspec.Struct):
 
     loaded: LoadedVersion
     variant: Variant
-    ids: list[str]
+    ids: IdRange
     predictions: list[float]
     scores: list[list[float]] = []
     views: dict[str, Any] = {}
@@ -145,7 +145,7 @@ class DirectPlane:
                 left.append(place)
                 continue
             places.append(place)
-            shadows.append(DirectAsk(ask.line, other, Variant.SHADOW, ask.block, monotonic_s(), answer.ids))
+            shadows.append(DirectAsk(ask.line, other, Variant.SHADOW, ask.block, monotonic_s(), list(answer.ids)))
         if shadows:
             found = self.answer(shadows)
             left += [place for place, shadow in zip(places, found, strict=True) if shadow is None]
@@ -171,7 +171,7 @@ class DirectPlane:
                 continue
             ids = self._ids.new_many(ask.block.height)
             endpoint = ask.line.plan.endpoint
-            lines.setdefault(endpoint, []).append(self._make_line(ask, outcome, ids, to_us(now)))
+            lines.setdefault(endpoint, []).append(self._make_line(ask, outcome, ids.first, to_us(now)))
             rows[endpoint] = rows.get(endpoint, 0) + ask.block.height
             loaded = ask.version.loaded
             answers.append(DirectAnswer(loaded, ask.variant, ids, outcome.predictions, outcome.scores, outcome.views))
@@ -207,7 +207,7 @@ class DirectPlane:
         except Exception:  # noqa: BLE001 - the long way meets it again, and tells it
             return None
 
-    def _make_line(self, ask: DirectAsk, outcome: Outcome, ids: Sequence[str], at_us: int) -> bytes:
+    def _make_line(self, ask: DirectAsk, outcome: Outcome, first_id: str, at_us: int) -> bytes:
         block, plan = ask.block, ask.line.plan
         key = (ask.version.loaded.ref, plan.endpoint, ask.variant, plan.stage, plan.rollout, plan.share)
         head = self._heads.get(key)
@@ -219,7 +219,7 @@ class DirectPlane:
         latency_us = int((monotonic_s() - ask.started_s) * 1_000_000 / block.height)
         parts = [
             b'%b"id":"%b","at_us":%d,"latency_us":%d,%b,"values":%b,"predictions":%b'
-            % (BEGINNING, ids[0].encode(), at_us, latency_us, head, text, _encode(outcome.predictions))
+            % (BEGINNING, first_id.encode(), at_us, latency_us, head, text, _encode(outcome.predictions))
         ]
         more: Mapping[str, Any] = {
             "others": block.others,

@@ -70,7 +70,8 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         endpoint: Who was asked.
-        ids: Name each row's prediction.
+        first_id: Names the first row's prediction.
+        ids: Name each row's.
         versions: Who answered each row, such as ``credit-risk/3``.
         predictions: The values, positive classes' probabilities, or likeliest classes.
         scores: Each class's probability, for more than two classes.
@@ -78,6 +79,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     endpoint: str
+    first_id: str
     ids: Sequence[str]
     versions: Sequence[str]
     predictions: Sequence[Any]
@@ -194,6 +196,7 @@ class Asker:
             raise failure
         return Answered(
             endpoint=endpoint,
+            first_id=answers[0].prediction_id,
             ids=[answer.prediction_id for answer in answers],
             versions=[answer.model_version for answer in answers],
             predictions=[answer.prediction for answer in answers],
@@ -219,10 +222,11 @@ class Asker:
         rows = len(answer.ids)
         exchange.rows = rows
         exchange.mark("score")
-        exchange.prediction_id, exchange.version = answer.ids[0], answer.loaded.ref
+        exchange.prediction_id, exchange.version = answer.ids.first, answer.loaded.ref
         exchange.note(lambda: self._metrics.count_predictions(endpoint, answer.loaded.ref, answer.variant, rows))
         return Answered(
             endpoint=endpoint,
+            first_id=answer.ids.first,
             ids=answer.ids,
             versions=[answer.loaded.ref] * rows,
             predictions=answer.values,

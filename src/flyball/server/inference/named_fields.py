@@ -50,7 +50,7 @@ class NamedFields:
     def finish(self, endpoint: str, answer: DirectAnswer, is_batch: bool, exchange: Exchange) -> bytes:
         """See `ShortWay`."""
         ref, variant, values = answer.loaded.ref, answer.variant.value, answer.values
-        exchange.version, exchange.prediction_id, exchange.rows = ref, answer.ids[0], len(values)
+        exchange.version, exchange.prediction_id, exchange.rows = ref, answer.ids.first, len(values)
         self._metrics.count_predictions(endpoint, ref, variant, len(values))
         labels = answer.labels
         answers = [

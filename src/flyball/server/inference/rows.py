@@ -151,5 +151,5 @@ def origin_headers(answered: Answered) -> tuple[tuple[bytes, bytes], ...]:
     """Return headers that say where an answer comes from, for protocols whose bodies have no place for it."""
     headers = [(b"x-flyball-model-version", (answered.number or "several").encode())]
     if len(answered.ids) == 1:
-        headers.append((b"x-flyball-prediction-id", answered.ids[0].encode()))
+        headers.append((b"x-flyball-prediction-id", answered.first_id.encode()))
     return tuple(headers)

@@ -55,7 +55,7 @@ class SeldonV1:
             data["tensor"] = {"shape": [len(values), 1], "values": values}
         else:
             data["ndarray"] = [[value] for value in values]
-        reply = {"data": data, "meta": {"puid": given or answered.ids[0], "requestPath": {endpoint: answered.number}}}
+        reply = {"data": data, "meta": {"puid": given or answered.first_id, "requestPath": {endpoint: answered.number}}}
         return Reply(200, _encode(reply), headers=origin_headers(answered))
 
     def refuse(self, error: FlyballError) -> Reply:

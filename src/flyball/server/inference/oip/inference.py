@@ -190,7 +190,7 @@ def _write(model: str, identifier: str, names: list[str], interface: Interface, 
     return InferAnswer(
         model=model,
         version=number,
-        id=identifier or answered.ids[0],
+        id=identifier or answered.first_id,
         outputs=[write_output(interface.outputs[name], answered) for name in names],
     )
 

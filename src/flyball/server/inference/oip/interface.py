@@ -192,7 +192,7 @@ def write_output(spec: TensorSpec, answered: Answered) -> Tensor:
         scores = answered.scores or []
         return Tensor(SCORES, FP64, (rows, spec.shape[1]), [value for row in scores for value in row])
     if spec.name == PREDICTION_ID:
-        return Tensor(PREDICTION_ID, BYTES, (rows,), answered.ids)
+        return Tensor(PREDICTION_ID, BYTES, (rows,), list(answered.ids))
     if spec.name == MODEL_VERSION:
         return Tensor(MODEL_VERSION, BYTES, (rows,), answered.numbers)
     values = answered.predictions

@@ -11,7 +11,14 @@ from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
 from flyball.server.inference.oip.inference import InferAnswer, InferRequest, OpenInference
-from flyball.server.inference.oip.tensors import Tensor, TensorError, read_raw, read_text_of_json, write_raw
+from flyball.server.inference.oip.tensors import (
+    Tensor,
+    TensorError,
+    check_tensor,
+    read_raw,
+    read_text_of_json,
+    write_raw,
+)
 from flyball.server.inference.paths import refuse_plainly, require_method, unknown_path
 from flyball.server.problems import BodyUnreadableError
 
@@ -45,7 +52,25 @@ class _Body(msgspec.Struct):
     outputs: list[_Output] | None = None
 
 
+class _FloatInput(msgspec.Struct):
+    name: str
+    datatype: str
+    shape: list[_Size]
+    data: list[float]
+    parameters: dict[str, Any] | None = None
+
+
+class _FloatBody(msgspec.Struct):
+    """A request of floats, which nearly all are: read at once, where others are read by their datatypes."""
+
+    inputs: list[_FloatInput]
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    outputs: list[_Output] | None = None
+
+
 _decode = msgspec.json.Decoder(_Body).decode
+_decode_floats = msgspec.json.Decoder(_FloatBody).decode
 
 
 class OpenInferenceRest:
@@ -67,17 +92,14 @@ class OpenInferenceRest:
     def begin(self, endpoint: str, body: bytes, exchange: Exchange) -> tuple[DirectAsk, Any] | None:
         """See `ShortWay`."""
         try:
-            content = _decode(body)
-            if content.outputs is not None or content.parameters or len(content.inputs) != 1:
-                return None
-            found = content.inputs[0]
-            if found.parameters:
-                return None
-            tensor = read_text_of_json(found.name, found.datatype, found.shape, bytes(found.data))
+            found = _read_floats(body) or _read_one(body)
         except (FlyballError, msgspec.DecodeError, ValueError, RecursionError):
             return None
+        if found is None:
+            return None
+        tensor, identifier = found
         ask = self._calls.begin(endpoint, tensor, exchange.started_s)
-        return None if ask is None else (ask, content.id)
+        return None if ask is None else (ask, identifier)
 
     def read(self, endpoint: str, body: bytes) -> tuple[Sequence[Any], Any] | None:
         """See `ShortWay`."""
@@ -183,6 +205,43 @@ class OpenInferenceRest:
         default = _flag(body.parameters, "binary_data_output")
         is_binary = {output.name: _flag(output.parameters, "binary_data", default) for output in wanted}
         return _write(answer, [is_binary.get(output.name, default) for output in answer.outputs])
+
+
+def _read_floats(body: bytes) -> tuple[Tensor, str | None] | None:
+    """Return the tensor and the id of a request of one flat matrix of floats; None where it is another."""
+    try:
+        content = _decode_floats(body)
+    except msgspec.DecodeError:
+        return None
+    if len(content.inputs) != 1 or not _is_short(content, content.inputs[0]):
+        return None
+    found = content.inputs[0]
+    if found.datatype not in ("FP64", "FP32") or len(found.data) != check_tensor("", found.datatype, found.shape):
+        return None
+    return Tensor(found.name, found.datatype, tuple(found.shape), found.data, _find_data(body)), content.id
+
+
+def _read_one(body: bytes) -> tuple[Tensor, str | None] | None:
+    """Return the tensor and the id of a request of one tensor; None where there are more, or options."""
+    content = _decode(body)
+    if len(content.inputs) != 1 or not _is_short(content, content.inputs[0]):
+        return None
+    found = content.inputs[0]
+    return read_text_of_json(found.name, found.datatype, found.shape, bytes(found.data)), content.id
+
+
+def _is_short(content: _Body | _FloatBody, tensor: _Input | _FloatInput) -> bool:
+    return content.outputs is None and not content.parameters and not tensor.parameters
+
+
+def _find_data(body: bytes) -> bytes:
+    """Return the text of the one flat list of numbers under ``data``; empty where it cannot be told for certain."""
+    at = body.find(b'"data"')
+    if at < 0 or b"\\" in body or body.find(b'"data"', at + 1) >= 0:
+        return b""
+    start = body.find(b"[", at)
+    text = body[start : body.find(b"]", start) + 1]
+    return b"" if b"\n" in text else text
 
 
 def read_object(body: bytes) -> dict[str, Any]:
