@@ -4,6 +4,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -117,6 +120,46 @@ def test_what_shall_survive_a_power_cut_is_on_the_disk_before_append_returns(
     with pytest.raises(LogUnavailableError, match="Input/output"):
         log.append("credit", [new_record(4)])
     assert len(read_segment(segment).records) == 3, "what may not be on the disk was taken back"
+
+
+def test_threads_that_wait_for_the_disk_share_the_wait_and_its_failure(
+    tmp_path: Path, clock: SimulatedClock, new_record: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs: list[int] = []
+    is_broken = threading.Event()
+
+    def slowly(file: int) -> None:
+        size = os.fstat(file).st_size
+        time.sleep(0.05)
+        syncs.append(size)
+        if is_broken.is_set():
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", slowly)
+    log = PredictionLog(tmp_path, clock, IdSource(clock), SegmentLimits(rows=100, age=None), is_synced=True)
+
+    def append(number: int) -> bool:
+        try:
+            log.append("credit", [new_record(number)])
+        except LogUnavailableError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(30) as threads:
+        assert all(threads.map(append, range(30)))
+    assert len(syncs) <= 6, "each waited alone"
+    is_broken.set()
+    with ThreadPoolExecutor(10) as threads:
+        assert not any(threads.map(append, range(100, 110)))
+    is_broken.clear()
+    assert append(200)
+    log.rotate()
+    found = [
+        record.entity["customer_id"]
+        for path in list_open_segments(tmp_path, "credit")
+        for record in read_segment(path).records
+    ]
+    assert sorted(found) == [*range(30), 200], "what was answered is there, and nothing else"
 
 
 def test_only_a_segment_without_a_writer_is_finished(tmp_path: Path, clock: SimulatedClock, new_record: Any) -> None:

@@ -1,6 +1,7 @@
 """A gateway with made-up models: ``python -m tests.server.inference.gateway_process ROOT PORT [FLAG]``."""
 
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -112,6 +113,22 @@ def make_house(root: Path, **endpoint: Any) -> House:
     return house
 
 
+def sync_slowly(house: House, told: Path, *, is_broken: bool) -> None:
+    """Let the log wait for a slow disk, and tell when it had done what was asked."""
+    sync = os.fdatasync
+
+    def fdatasync(file: int) -> None:
+        if is_broken:
+            raise OSError(errno.EIO, "Input/output error")
+        time.sleep(0.2)
+        sync(file)
+        with told.open("a", encoding="ascii") as times:
+            times.write(f"{time.monotonic()}\n")
+
+    os.fdatasync = fdatasync
+    house.predictions.log._is_synced = True
+
+
 def main(root: str, port: str, flag: str = "") -> None:
     house = make_house(Path(root), on_violation="quarantine" if flag == "quarantine" else "refuse")
     if flag == "full":
@@ -119,6 +136,8 @@ def main(root: str, port: str, flag: str = "") -> None:
         house.fleet.refresh()
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
+    if flag in ("disk", "broken disk"):
+        sync_slowly(house, Path(root) / "synced", is_broken=flag == "broken disk")
     if flag == "narrow":
         house.fleet.refresh()
         limit_memory(1_000)

@@ -7,6 +7,8 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -209,6 +211,49 @@ def test_with_a_full_disk_nothing_is_answered(start: StartGateway, version: str)
         response = gateway.predict()
         assert (response.status, response.json["type"]) == (503, "urn:flyball:predictions/log-unavailable")
         assert "disk space" in response.json["hint"]
+
+
+def ask(connection: http.client.HTTPConnection, method: str, path: str, content: Any = None) -> Any:
+    connection.request(method, path, json.dumps(content), {"content-type": "application/json"})
+    response = connection.getresponse()
+    assert response.status == 200
+    return json.loads(response.read())
+
+
+@pytest.mark.parametrize("version", ["m/1", "m/5"], ids=["long way", "short way"])
+def test_with_a_durable_log_the_disk_has_the_record_before_the_client_has_the_answer(
+    start: StartGateway, version: str
+) -> None:
+    gateway = start("disk", version)
+    times_s = gateway.root / "synced"
+    for number in range(3):
+        begun_s = time.monotonic()
+        assert gateway.predict().status == 200
+        answered_s = time.monotonic()
+        synced_s = [float(line) for line in times_s.read_text().splitlines()]
+        assert len(synced_s) == number + 1
+        assert begun_s + 0.2 < synced_s[-1] < answered_s
+    times_s.unlink()
+    with ExitStack() as stack:
+        threads = stack.enter_context(ThreadPoolExecutor(12))
+        connections = [http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20) for _ in range(12)]
+        for connection in connections:
+            stack.enter_context(closing(connection)).connect()
+            ask(connection, "GET", "/health")
+        answers = list(threads.map(lambda connection: ask(connection, "POST", "/predict/credit", REQUEST), connections))
+    assert len({answer["prediction_id"] for answer in answers}) == 12
+    assert len(times_s.read_text().splitlines()) <= 4, "requests that came together did not share the wait"
+
+
+@pytest.mark.parametrize("version", ["m/1", "m/5"], ids=["long way", "short way"])
+def test_what_the_disk_did_not_take_is_not_answered(start: StartGateway, version: str) -> None:
+    gateway = start("broken disk", version)
+    for _ in range(2):
+        response = gateway.predict()
+        assert (response.status, response.json["type"]) == (503, "urn:flyball:predictions/log-unavailable")
+    gateway.stop()
+    gateway.house.predictions.seal()
+    assert gateway.house.predictions.count("credit") == 0
 
 
 def test_a_rollout_and_its_rollback_fail_no_request(start: StartGateway) -> None:

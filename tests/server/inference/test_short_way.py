@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flyball.core.ids import list_ids
 from tests.server.inference.conftest import Gateway, StartGateway
 
 ROW: dict[str, Any] = {"customer_id": 3, "income": 10.5, "term": 2}
@@ -178,3 +179,25 @@ def test_a_process_whose_model_never_returns_is_ended_and_says_where_it_stood(st
     assert running.process.returncode == 1
     assert "predict_array" in errors
     assert running.house.sealed().height == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"inputs":[{"name":"x","shape":[2,3],"datatype":"FP64","data":[1,2.5,3, 4,5e0,6]}]}',
+        '{"inputs":[{"name":"data","shape":[2,3],"datatype":"FP64","data":[1,2.5,3,4,5,6]}]}',
+        '{"inputs":[{"name":"[","shape":[2,3],"datatype":"FP64","data":[1,2.5,3,4,5,6]}],"data":[9,9,9,9,9,9]}',
+        '{"data":[9,9,9,9,9,9],"inputs":[{"name":"x","shape":[2,3],"datatype":"FP32","d\\u0061ta":[1,2.5,3,4,5,6]}]}',
+        '{"inputs":[{"data":[1,2.5,3,\n4,5,6],"name":"x","shape":[2,3],"datatype":"FP64"}]}',
+        '{"inputs":[{"name":"x","shape":[2,3],"datatype":"FP64","data":[[1,2.5,3],[4,5,6]]}]}',
+    ],
+)
+def test_the_log_holds_what_was_sent_however_it_was_spelt(gateway: Gateway, body: str) -> None:
+    answer = gateway.send("POST", "/v2/models/credit/infer", body.encode())
+    assert answer.status == 200, answer.body
+    assert answer.json["outputs"][0]["data"] == [5.5, 11.0]
+    records = [gateway.house.predictions.get(name) for name in list_ids(answer.json["id"], 2)]
+    assert [record.request_fields for record in records] == [
+        {"customer_id": 1, "income": 2.5, "term": 3},
+        {"customer_id": 4, "income": 5.0, "term": 6},
+    ]

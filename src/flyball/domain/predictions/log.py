@@ -22,18 +22,17 @@ from pathlib import Path
 
 import msgspec
 
-from flyball.core.clock import Clock
+from flyball.core.clock import Clock, monotonic_s
 from flyball.core.errors import BackendUnavailableError, InvalidInputError
-from flyball.core.files import sync_folder
 from flyball.core.ids import ID_LENGTH, IdSource, id_offset
 from flyball.domain.predictions.batches import BEGINNING, decode_batch, expand
 from flyball.domain.predictions.masking import Mask
 from flyball.domain.predictions.records import PredictionRecord
+from flyball.domain.predictions.segments import SUFFIX, SegmentWriter
 
 MaskOf = Callable[[str], Mask | None]
 """Tells what may not be written of an endpoint's fields; None where all may."""
 OPEN_FOLDER = "open"
-_SUFFIX = ".jsonl"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BATCH_ID = len(BEGINNING) + len('"id":"')
 _MOST_IN_BATCH = 1_000_000
@@ -70,61 +69,6 @@ class SegmentLimits(msgspec.Struct, frozen=True, kw_only=True):
     hasty_age: timedelta = timedelta(seconds=5)
 
 
-class SegmentWriter:
-    """Appends to one segment; made for one process and used by one thread at a time.
-
-    Args:
-        folder: The endpoint's folder of open segments.
-        name: The segment's name, an id, so that names sort by time.
-        endpoint: The endpoint, for errors.
-        is_synced: Whether what is appended survives a power cut, too.
-
-    Raises:
-        OSError: The file cannot be made.
-    """
-
-    def __init__(self, folder: Path, name: str, endpoint: str, *, is_synced: bool = False) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.endpoint = endpoint
-        self.path = folder / f"{name}{_SUFFIX}"
-        self.rows = 0
-        self.size_bytes = 0
-        # The name appears only when the lock is held: nobody can mistake a fresh segment for a finished one.
-        unfinished = folder / f".{name}.tmp"
-        self._file = os.open(unfinished, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        unfinished.rename(self.path)
-        self._is_synced = is_synced
-        if is_synced:
-            sync_folder(folder)
-
-    def append(self, lines: bytes | bytearray, rows: int) -> None:
-        """Write whole lines with one system call.
-
-        Raises:
-            OSError: Not all could be written; what was is taken back, or left as a torn line that readers drop.
-        """
-        written = 0
-        try:
-            written = os.write(self._file, lines)
-            while written < len(lines):
-                written += os.write(self._file, memoryview(lines)[written:])
-            if self._is_synced:
-                os.fdatasync(self._file)
-        except OSError:
-            if written:
-                os.ftruncate(self._file, self.size_bytes)
-            raise
-        self.rows += rows
-        self.size_bytes += len(lines)
-
-    def close(self) -> None:
-        """Give the segment up."""
-        # A forked child shares the lock, so closing alone would not let go of it.
-        fcntl.flock(self._file, fcntl.LOCK_UN)
-        os.close(self._file)
-
-
 class PredictionLog:
     """This process's writers, one for each endpoint. Safe to call from several threads.
 
@@ -154,6 +98,7 @@ class PredictionLog:
         self.mask_of: MaskOf = mask_of or (lambda endpoint: None)
         self._is_synced = is_synced
         self._lock = threading.Lock()
+        self._waits = threading.local()
         self._writers: dict[str, SegmentWriter] = {}
         self._opened_at: dict[str, datetime] = {}
         self._pid = os.getpid()
@@ -183,11 +128,29 @@ class PredictionLog:
                 writer.append(lines, rows)
             except OSError as error:
                 self._drop(endpoint)
-                raise LogUnavailableError(
-                    endpoint, error.strerror or str(error), is_full=error.errno in _NO_SPACE
-                ) from error
-            if writer.rows >= self._limits.rows or writer.size_bytes >= self._limits.size_bytes:
+                raise _unavailable(endpoint, error) from error
+            size_bytes = writer.size_bytes
+            if writer.rows >= self._limits.rows or size_bytes >= self._limits.size_bytes:
                 self._drop(endpoint)
+        if self._is_synced:
+            self._sync(endpoint, writer, size_bytes)
+
+    def _sync(self, endpoint: str, writer: SegmentWriter, size_bytes: int) -> None:
+        begun_s = monotonic_s()
+        try:
+            writer.sync(size_bytes)
+        except OSError as error:
+            with self._lock:
+                if self._writers.get(endpoint) is writer:
+                    self._drop(endpoint)
+            raise _unavailable(endpoint, error) from error
+        finally:
+            self._waits.total_s = self.waited_s() + monotonic_s() - begun_s
+
+    def waited_s(self) -> float:
+        """Return for how long this thread has waited for the disk in all."""
+        total_s: float = getattr(self._waits, "total_s", 0.0)
+        return total_s
 
     def rotate(self) -> None:
         """Close every open segment, so that all that was logged so far can be sealed."""
@@ -229,6 +192,10 @@ class PredictionLog:
         writer = self._writers.pop(endpoint, None)
         if writer is not None:
             writer.close()
+
+
+def _unavailable(endpoint: str, error: OSError) -> LogUnavailableError:
+    return LogUnavailableError(endpoint, error.strerror or str(error), is_full=error.errno in _NO_SPACE)
 
 
 class SegmentContent(msgspec.Struct, frozen=True, kw_only=True):
@@ -299,7 +266,7 @@ def list_open_segments(root: Path, endpoint: str) -> list[Path]:
     """Return the segments not yet removed after sealing, oldest first; finished ones are among them."""
     folder = root / endpoint / OPEN_FOLDER
     try:
-        return sorted(folder / name for name in os.listdir(folder) if name.endswith(_SUFFIX))  # noqa: PTH208
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(SUFFIX))  # noqa: PTH208
     except FileNotFoundError:
         return []
 

@@ -72,9 +72,17 @@ class Apart:
         timeout_s: A request is told so when it took this long; its thread goes on until the model returns.
         together: Answers several requests by one call; each is answered alone without it.
         processors: How many this process may keep busy.
+        waited_s: Tells how long a thread has waited for the disk in all; see `Watch`.
     """
 
-    def __init__(self, timeout_s: float, together: AnswerTogether | None = None, processors: int = 0) -> None:
+    def __init__(
+        self,
+        timeout_s: float,
+        together: AnswerTogether | None = None,
+        processors: int = 0,
+        waited_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._waited_s = waited_s
         self._timeout_s = timeout_s
         self._together = together
         self._processors = max(1, processors or len(os.sched_getaffinity(0)))
@@ -116,6 +124,10 @@ class Apart:
             found = self._addresses[path] = _Address()
         return found
 
+    def watch(self) -> Watch:
+        """Begin to measure a call."""
+        return Watch(self._waited_s)
+
     def oldest_s(self) -> float:
         """Return for how long the oldest request has been computed."""
         return monotonic_s() - min(self._begun_s.values()) if self._begun_s else 0.0
@@ -151,11 +163,12 @@ class Apart:
         """
         is_long = size_bytes > _LONG_BODY_BYTES
         if not is_long and self.is_quick(path):
-            begun_s = monotonic_s()
+            watch = self.watch()
             try:
                 return work()
             finally:
-                self.note(path, monotonic_s() - begun_s)
+                watch.end()
+                self.note(path, watch.took_s)
         address = self._find(path)
         count = len(address.waiting) + sum(address.running.values())
         if count >= MOST_WAITING:
@@ -236,7 +249,7 @@ class Apart:
 
     def _compute(self, jobs: Sequence[_Job]) -> tuple[Watch, list[_Outcome]]:
         """Answer requests, in a thread; an outcome is an answer or an error."""
-        watch = Watch()
+        watch = self.watch()
         replies: list[Any] = [None] * len(jobs)
         asked = [job.asked for job in jobs if job.asked is not None]
         if len(jobs) > 1 and self._together is not None:

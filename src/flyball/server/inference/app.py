@@ -116,7 +116,8 @@ class InferenceApp:
         self._is_ready = False
         # One thread of its own: loading a version must not wait behind anything, nor hold up a request.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fleet")
-        self._apart = Apart(timeout_s, partial(answer_together, plane) if has_batching else None, processors)
+        together = partial(answer_together, plane) if has_batching else None
+        self._apart = Apart(timeout_s, together, processors, log.waited_s)
         self._most_waiting = most_waiting
         asker = Asker(plane, self._metrics, versions)
         self._own = NamedFields(plane, self._metrics)

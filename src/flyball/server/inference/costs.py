@@ -1,5 +1,7 @@
 """What calls of one address cost alone and together: whether requests that wait shall share a call."""
 
+from collections.abc import Callable
+
 from flyball.core.clock import monotonic_s, processor_s
 
 MOST_SHARED = 32
@@ -17,19 +19,25 @@ _BOUND = 0.5
 
 
 class Watch:
-    """Measures a call: begin it and end it in the same thread."""
+    """Measures a call: begin it and end it in the same thread.
 
-    __slots__ = ("_begun_processor_s", "begun_s", "processor_s", "took_s")
+    Args:
+        waited_s: Tells how long a thread has waited for the disk in all. That does not count: who is answered together
+            shares the wait, and an address is not slow for it.
+    """
 
-    def __init__(self) -> None:
-        self.begun_s = monotonic_s()
+    __slots__ = ("_begun_processor_s", "_waited_s", "begun_s", "processor_s", "took_s")
+
+    def __init__(self, waited_s: Callable[[], float] = lambda: 0.0) -> None:
+        self._waited_s = waited_s
+        self.begun_s = monotonic_s() - waited_s()
         self._begun_processor_s = processor_s()
         self.took_s = 0.0
         self.processor_s = 0.0
 
     def end(self) -> None:
         """Note how long it took."""
-        self.took_s = monotonic_s() - self.begun_s
+        self.took_s = monotonic_s() - self._waited_s() - self.begun_s
         self.processor_s = processor_s() - self._begun_processor_s
 
 

@@ -13,7 +13,6 @@ from flyball.core.clock import monotonic_s
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.direct_plane import MOST_SHARED_ROWS, DirectAnswer, DirectAsk
 from flyball.server.inference.apart import Apart
-from flyball.server.inference.costs import Watch
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
 from flyball.server.inference.paths import refuse_as_problem
@@ -197,10 +196,11 @@ class ShortWay:
         # The shadows of all are computed after the last of them is answered.
         later: list[Callable[[], None]] = []
         _count_together(begun, asks)
-        begun_s = monotonic_s()
+        watch = self._apart.watch()
         answers = self._plane.answer_direct(asks, defer=later.append)
         # Many rows take long without holding up anybody for long each.
-        took_s = (monotonic_s() - begun_s) / (1 + sum(ask.block.height for ask in asks) // MOST_TOGETHER)
+        watch.end()
+        took_s = watch.took_s / (1 + sum(ask.block.height for ask in asks) // MOST_TOGETHER)
         for request, answer in zip(begun, answers, strict=True):
             if answer is None:
                 self._finish_long(request)
@@ -221,7 +221,7 @@ class ShortWay:
             together, requests = requests[: costs.most], requests[costs.most :]
             later: list[Callable[[], None]] = []
             asked = [Asked(endpoint, found.route.protocol, found.body, found.exchange) for found in together]
-            watch = Watch()
+            watch = self._apart.watch()
             replies = answer_together(self._plane, asked, later.append)
             watch.end()
             shared = sum(reply is not None for reply in replies)
@@ -241,7 +241,7 @@ class ShortWay:
         exchange.headers = dict(request.headers)
         exchange.together = 1
         whole = Request("POST", request.route.path, b"", dict(request.headers), request.body)
-        watch = Watch()
+        watch = self._apart.watch()
         reply = self._answer_long(whole, exchange)
         watch.end()
         self._apart.costs(request.route.path).note(1, watch, is_undisturbed=True)
