@@ -80,7 +80,7 @@ def test_ids_made_together_are_those_made_one_by_one(counts: list[int]) -> None:
     clock = SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC))
     together, single = (IdSource(clock, lambda count: b"\x7f" * count) for _ in range(2))
     for count in counts:
-        made = together.new_many(count)
+        made = list(together.new_many(count))
         assert made == [single.new() for _ in range(count)]
         assert id_offset(made[0], made[-1]) == count - 1
         assert sorted(set(made)) == made
