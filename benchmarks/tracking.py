@@ -3,7 +3,8 @@
 Prints one JSON line: for each server its figures, and the limits of the same minutes. ``installed`` is mlflow as pip
 gives it, ``tuned`` the same with uvloop and httptools and without its job runners. Parts can be run alone:
 ``python -m benchmarks.tracking [SERVER]… [CASE]…``; servers: flyball, flyball-postgresql, installed, tuned,
-tuned-postgresql, empty (an ASGI application that answers every request at once with nothing); cases: log_metric,
+tuned-postgresql, empty (an ASGI application that answers every request at once: with nothing, or with what Flyball
+answered before it in the same run, so that its figures are the client's own part); cases: log_metric,
 log_batch, runs_one_by_one, runs_as_batch, points, eight, search, pandas, models, artifacts, server; ``limits`` measures
 the databases themselves. Needs ``make peers``, and PostgreSQL for what is named so.
 """
@@ -28,6 +29,8 @@ import psutil
 from tests.peers import ENVIRONMENTS
 from tests.servers import free_port, postgresql
 
+from benchmarks import tracking_answers
+
 ROOT = Path(__file__).parents[1]
 BENCH = ROOT / ".bench"
 CLIENT = Path(__file__).parent / "peers" / "tracking_client.py"
@@ -47,7 +50,7 @@ CASES = (
     "artifacts",
 )
 NEEDS_FILLED = {"search", "pandas"}
-EMPTY_CAN = {"log_metric", "eight"}
+EMPTY_CAN = {"log_metric", "log_batch", "eight"}
 RUNS = int(os.environ.get("BENCH_RUNS", "5000"))
 START_S = 120.0
 
@@ -179,23 +182,26 @@ def read_page(url: str) -> float:
     return round(sorted(times)[len(times) // 2], 1)
 
 
-def measure(name: str, cases: list[str], database: str) -> dict[str, Any]:
-    """Return a server's figures."""
+def measure(name: str, cases: list[str], database: str, answers: Path) -> dict[str, Any]:
+    """Return a server's figures; Flyball's answers are kept in a folder for the empty server."""
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=BENCH) as scratch:
         folder = Path(scratch)
         if name != "empty" and NEEDS_FILLED & set(cases):
             figures["filled_s"] = fill(name, folder, database)
         with serving(name, folder, database) as (url, start):
+            can = set(CASES) if name != "empty" else EMPTY_CAN | tracking_answers.replay(url, answers)
             for case in cases:
-                if case == "server":
+                if case == "server" and name != "empty":
                     figures["server"] = {"start_s": start["start_s"], **at_rest(start["process"])}
-                elif name != "empty" or case in EMPTY_CAN:
+                elif case in can:
                     before_s = cpu_s(start["process"])
                     figures[case] = ask(case, url)
                     figures[case] |= shares(figures[case], cpu_s(start["process"]) - before_s)
             if "search" in cases and name != "empty":
                 figures["search"]["server_part_of_1000_ms"] = read_page(url)
+            if name == "flyball":
+                tracking_answers.record(url, answers, cases)
     return figures
 
 
@@ -268,6 +274,7 @@ def main(names: list[str]) -> None:
     cases = [case for case in CASES if case in names] or list(CASES)
     result: dict[str, Any] = {"benchmark": "tracking", "cores": os.cpu_count(), "runs": RUNS, "servers": {}}
     with ExitStack() as stack:
+        answers = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=BENCH)))
         needs = any(name.endswith("postgresql") for name in servers) or not names or "limits" in names
         cluster = stack.enter_context(postgresql(settings=())) if needs and shutil.which("psql") else None
         if not names or "limits" in names:
@@ -279,7 +286,7 @@ def main(names: list[str]) -> None:
                     continue
                 database = cluster.new_database()
             try:
-                result["servers"][name] = measure(name, cases, database)
+                result["servers"][name] = measure(name, cases, database, answers)
             except (RuntimeError, subprocess.SubprocessError) as error:
                 result["servers"][name] = {"failed": str(getattr(error, "stderr", None) or error)[-800:]}
     result["load"] = [round(value, 1) for value in os.getloadavg()]

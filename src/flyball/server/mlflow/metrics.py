@@ -14,7 +14,9 @@ from flyball.server.mlflow.runs import run_id_of
 from flyball.server.mlflow.wire import MetricValue, write_history
 from flyball.workspace.home import Home
 
-MAX_POINTS = 25_000
+MAX_POINTS = 100_000
+"""Of a page; four pages of a quarter cost a client a tenth more."""
+_MAX_BULK_POINTS = 25_000
 _MAX_CHART_RUNS = 100
 _MAX_CHART_POINTS = 2_500
 _A = "/api/2.0/mlflow/metrics/"
@@ -65,7 +67,7 @@ def get_bulk(home: Home, request: Request) -> Any:
     """Return the points of one metric of several runs."""
     fields = request.decode(Bulk)
     run_ids = _check_runs(fields.run_id)
-    limit = read_limit(fields.max_results, MAX_POINTS, MAX_POINTS)
+    limit = read_limit(fields.max_results, _MAX_BULK_POINTS, _MAX_BULK_POINTS)
     found = home.client_runs.histories(run_ids, fields.metric_key, steps=None, limit=limit)
     return {"metrics": _write(fields.metric_key, found)[:limit]}
 
