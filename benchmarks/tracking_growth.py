@@ -1,7 +1,8 @@
 """What the MLflow protocol's calls cost as the store grows to 100,000 runs and a tenth as many versions.
 
-Prints one JSON line with the medians in milliseconds, HTTP included and the client left out, and draws them into
-``.bench/tracking-growth.html``. ``python -m benchmarks.tracking_growth [postgresql]``.
+Prints one JSON line with the medians in milliseconds, HTTP included and the client left out, and the server's processor
+time for a call, which does not depend on what else the machine does; draws the medians into
+``.bench/tracking-growth.html``. ``python -m benchmarks.tracking_growth [postgresql] [SIZE]…``.
 """
 
 import http.client
@@ -14,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 from tests.servers import postgresql
 
 from benchmarks.tracking import BENCH, serving
@@ -21,31 +23,46 @@ from benchmarks.tracking import fill as fill_store
 
 SIZES = (1_000, 10_000, 100_000)
 A = "/api/2.0/mlflow/"
-ROUNDS = 15
+ROUNDS = 30
 
 
-def main(database: str) -> None:
+def main(database: str, sizes: list[int]) -> None:
     BENCH.mkdir(exist_ok=True)
     measured: dict[int, dict[str, float]] = {}
+    used: dict[int, dict[str, float]] = {}
     with ExitStack() as stack:
         cluster = stack.enter_context(postgresql(settings=())) if database == "postgresql" else None
-        for size in SIZES:
-            measured[size] = measure(size, cluster.new_database() if cluster else "")
-    growth = {name: round(measured[SIZES[-1]][name] / measured[SIZES[0]][name], 2) for name in measured[SIZES[0]]}
+        for size in sizes:
+            found = measure(size, cluster.new_database() if cluster else "")
+            measured[size] = {name: times[0] for name, times in found.items()}
+            used[size] = {name: times[1] for name, times in found.items()}
     draw(measured, BENCH / "tracking-growth.html")
-    print(json.dumps({"benchmark": "tracking_growth", "database": database, "ms": measured, "times": growth}))
+    growth = {"times": grown(measured), "cpu_times": grown(used)}
+    print(json.dumps({"benchmark": "tracking_growth", "database": database, "ms": measured, "cpu_ms": used} | growth))
 
 
-def measure(size: int, database: str) -> dict[str, float]:
+def grown(measured: dict[int, dict[str, float]]) -> dict[str, float]:
+    first, last = measured[min(measured)], measured[max(measured)]
+    return {name: round(last[name] / first[name], 2) for name in first}
+
+
+def measure(size: int, database: str) -> dict[str, tuple[float, float]]:
     with tempfile.TemporaryDirectory(dir=BENCH) as scratch:
         folder = Path(scratch)
         fill_store("flyball", folder, database, size)
-        with serving("flyball", folder, database) as (url, _):
-            return ask(url, size // 10)
+        with serving("flyball", folder, database) as (url, start):
+            root = psutil.Process(start["process"].pid)
+            return ask(url, size // 10, [child.pid for child in root.children(recursive=True)])
 
 
-def ask(url: str, versions: int) -> dict[str, float]:
-    """Return the medians of the calls."""
+def cpu_ms(processes: list[int]) -> float:
+    """Return how long processes have had a processor; the kernel counts it in nanoseconds for each thread."""
+    tasks = (task for process in processes for task in Path(f"/proc/{process}/task").iterdir())
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
+
+
+def ask(url: str, versions: int, processes: list[int]) -> dict[str, tuple[float, float]]:
+    """Return of each call the median and the processes' processor time."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"))
 
     def call(method: str, path: str, body: Any = None) -> Any:
@@ -78,30 +95,33 @@ def ask(url: str, versions: int) -> dict[str, float]:
         "list of versions": lambda: call("GET", "model-versions/search?filter=name%3D'model'&max_results=100"),
         "version by alias": lambda: call("GET", "registered-models/alias?name=model&alias=champion"),
     }
-    return {name: median(work) for name, work in calls.items()}
+    return {name: time_of(work, processes) for name, work in calls.items()}
 
 
-def median(work: Any) -> float:
+def time_of(work: Any, processes: list[int]) -> tuple[float, float]:
     work()
     times = []
+    before_ms = cpu_ms(processes)
     for _ in range(ROUNDS):
         started = time.perf_counter()
         work()
         times.append((time.perf_counter() - started) * 1000)
-    return round(statistics.median(times), 2)
+    return round(statistics.median(times), 2), round((cpu_ms(processes) - before_ms) / ROUNDS, 2)
 
 
 def draw(measured: dict[int, dict[str, float]], target: Path) -> None:
     from plotly import graph_objects as go
 
     figure = go.Figure(layout={"title": "Cost of a call as the store grows", "template": "plotly_white"})
-    for name in measured[SIZES[0]]:
+    for name in measured[min(measured)]:
         figure.add_scatter(x=list(measured), y=[measured[size][name] for size in measured], name=name)
     figure.update_xaxes(title="runs in the store", type="log").update_yaxes(title="median, ms", rangemode="tozero")
     figure.write_html(target, include_plotlyjs=True)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] not in ([], ["postgresql"]):
+    names = sys.argv[1:]
+    database = "postgresql" if "postgresql" in names else "sqlite"
+    if not all(name == database or name.isdigit() for name in names):
         sys.exit(__doc__)
-    main(sys.argv[1] if len(sys.argv) > 1 else "sqlite")
+    main(database, [int(name) for name in names if name.isdigit()] or list(SIZES))

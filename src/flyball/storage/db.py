@@ -4,8 +4,10 @@ SQL is written once, in the rooms' ``store.py``, in the dialect that both share;
 SQLAlchemy between (its import alone takes most of an unchanged run's time).
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +18,9 @@ POSTGRESQL_SCHEMES = ("postgresql", "postgres")
 DATABASE_FILE = "flyball.db"
 # Homes within a home: slices of its data, and lives lived again. What they do must not mix with what is.
 _INNER_HOMES = ("samples", "replays")
+
+
+_ROW_OF_VALUES = re.compile(r"\bVALUES (\([?, 0-9]+\))(?= ON CONFLICT|$)")
 
 
 class Row(Protocol):
@@ -117,6 +122,15 @@ class Database:
     def close(self) -> None:
         """Close the connections that this thread can close."""
         self._backend.close()
+
+
+@lru_cache(1024)
+def of_many_rows(sql: str, count: int) -> str | None:
+    """Return an insertion of one row as one of many; None where it is not written so that that can be done."""
+    found = _ROW_OF_VALUES.search(sql)
+    if found is None:
+        return None
+    return sql[: found.start(1)] + ", ".join([found[1]] * count) + sql[found.end(1) :]
 
 
 def database_url(home: Path, configured: str) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from flyball.core.errors import BackendError, BackendUnavailableError
-from flyball.storage.db import Params
+from flyball.storage.db import Params, of_many_rows
 from flyball.storage.schema import BOOKKEEPING, counted_names, migration_names, missing_names, read_statements
 
 _BUSY_TIMEOUT_MS = 30_000
+_LENGTHS = (100, 10)
 
 
 class SqliteTransaction:
@@ -27,7 +28,16 @@ class SqliteTransaction:
 
     def execute_many(self, sql: str, params: Sequence[Params]) -> None:
         """See `Transaction.execute_many`."""
-        self._connection.executemany(sql, params)
+        # Many rows in one statement are twice as fast. Of a few lengths only, so that each is prepared once.
+        start = 0
+        for length in _LENGTHS:
+            text = of_many_rows(sql, length) if len(params) - start >= length else None
+            while text is not None and len(params) - start >= length:
+                values = [value for row in params[start : start + length] for value in row]
+                self._connection.execute(text, values)
+                start += length
+        if start < len(params):
+            self._connection.executemany(sql, params[start:])
 
     def rows(self, sql: str, params: Params = ()) -> list[Any]:
         """See `Transaction.rows`."""

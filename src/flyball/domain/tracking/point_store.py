@@ -10,6 +10,11 @@ _INSERT = (
     "INSERT INTO tracking_point (run, name, logged_at_us, step, value, is_nan, source, model_id, dataset_name,"
     " dataset_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
+# Few points judge a model, and columns that are not named cost nothing.
+_INSERT_PLAIN = (
+    "INSERT INTO tracking_point (run, name, logged_at_us, step, value, is_nan, source)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
 _RANK = "{0}.step, {0}.logged_at_us, 1 - {0}.is_nan, {0}.value"
 _UPSERT = (
     "INSERT INTO tracking_latest (run, name, experiment_id, value, is_nan, step, logged_at_us)"
@@ -29,17 +34,22 @@ def put_points(tx: Transaction, run: int, experiment_id: int, points: Sequence[P
         points: In any order.
     """
     rows: list[tuple[Any, ...]] = []
+    plain_rows: list[tuple[Any, ...]] = []
     last: dict[str, tuple[Any, ...]] = {}
     ranks: dict[str, tuple[int, int, int, float]] = {}
     for name, found, at_us, step, source, model_id, dataset_name, dataset_digest in points:
         # SQLite has no NaN.
         is_nan, value = (0, found) if found == found else (1, 0.0)
-        rows.append((run, name, at_us, step, value, is_nan, source, model_id, dataset_name, dataset_digest))
+        if model_id is None and dataset_name is None and dataset_digest is None:
+            plain_rows.append((run, name, at_us, step, value, is_nan, source))
+        else:
+            rows.append((run, name, at_us, step, value, is_nan, source, model_id, dataset_name, dataset_digest))
         rank = (step, at_us, 1 - is_nan, value)
         if name not in ranks or rank > ranks[name]:
             ranks[name] = rank
             last[name] = (run, name, experiment_id, value, is_nan, step, at_us)
     tx.execute_many(_INSERT, rows)
+    tx.execute_many(_INSERT_PLAIN, plain_rows)
     tx.execute_many(_UPSERT, list(last.values()))
 
 

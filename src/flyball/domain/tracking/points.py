@@ -29,7 +29,7 @@ class Point(NamedTuple):
 
 HistoryRow = tuple[int, int, float, int, str | None, str | None, str | None, str]
 """A point of one metric as it is read: time (us), step, value, whether it is NaN, model id, dataset's name and digest,
-source. A plain tuple, since a page has 25,000 of them."""
+source. A plain tuple, since a page has 100,000 of them."""
 
 
 _STEPS = range(-(2**63), 2**63)
