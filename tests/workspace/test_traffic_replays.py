@@ -14,7 +14,7 @@ from flyball.core.errors import NotFoundError
 from flyball.workspace.traffic_replays import NoTrafficError, TrafficPlan, read_answered, replay_traffic
 from flyball.workspace.traffic_report import write_traffic_report
 from flyball.workspace.workspace import Workspace
-from tests.stories.tiny import make_request, write_tiny
+from tests.stories.tiny import make_request, replace_endpoint, write_tiny
 
 REQUESTS = 240
 
@@ -128,3 +128,51 @@ def test_unknown_versions_and_times_without_traffic_are_told(workspace: Workspac
         replay_traffic(workspace, TrafficPlan(candidate="9"))
     with pytest.raises(NoTrafficError, match="answered nothing since"):
         replay_traffic(workspace, TrafficPlan(candidate="2", last=timedelta(microseconds=1)))
+
+
+GRAPH = """
+@fb.pipeline
+def training_simple():
+    data = fb.training_set(parcels, label=arrivals["late"], features=[haste])
+    fit, held_out = fb.split(data, test="last 25%")
+    model = train(fit)
+    return fb.candidate("lateness-simple", model, metrics=evaluate(model, held_out), data=fit)
+
+
+simple = fb.Endpoint(model="lateness-simple", gates=[fb.metric("auc") >= 0.3])
+parcel = fb.Endpoint(
+    model="lateness",
+    gates=[fb.metric("auc") >= 0.3],
+    graph=fb.route("rush", {0: fb.ensemble("lateness", "lateness-simple"), 1: fb.fallback("lateness", to=0.5)}),
+)
+"""
+
+
+def test_what_others_of_a_graph_answered_and_what_is_masked_is_said(tmp_path: Path) -> None:
+    project = write_tiny(tmp_path / "tiny", endpoint=GRAPH)
+    workspace = open_workspace(project)
+    for pipeline in ("training", "training_simple"):
+        assert not workspace.run(pipeline, is_inline=True).error
+    workspace.loop.tick()
+    workspace.data_plane.predict("parcel", [make_request(number) for number in range(40)], explain=True)
+    result = replay_traffic(workspace, TrafficPlan(endpoint="parcel", candidate="1"))
+    assert (result.requests, result.left_out) == (20, {"several models together": 20})
+    assert result.reproduction.is_proven and result.comparison is not None
+    assert "left out: 20 answered by several models together" in draw_traffic(result)
+    write_traffic_report(tmp_path / "report.html", result)
+    assert "left out: 20 answered by several models" in (tmp_path / "report.html").read_text()
+
+    replace_endpoint(project, GRAPH.replace("graph=", 'sensitive={"weight_kg": "hash"},\n    graph='))
+    workspace = open_workspace(project)
+    calm = [make_request(number) for number in range(0, 40, 2)]
+    since = workspace.clock.now()
+    workspace.predict("parcel", calm)
+    soon = TrafficPlan(endpoint="parcel", candidate="1", last=workspace.clock.now() - since)
+    with pytest.raises(NoTrafficError, match="by its own model alone, but 20 by several models together"):
+        replay_traffic(workspace, soon)
+    workspace.predict("parcel", [make_request(number) for number in range(1, 40, 2)])
+    hidden = replay_traffic(
+        workspace, TrafficPlan(endpoint="parcel", candidate="1", last=workspace.clock.now() - since)
+    )
+    assert hidden.comparison is None
+    assert "needs weight_kg, which the log holds only masked, since the project calls it sensitive" in hidden.verdict

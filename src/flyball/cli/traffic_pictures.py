@@ -18,6 +18,7 @@ def draw_traffic(result: "TrafficReplay") -> str:
         f"{result.candidate} before the traffic of {result.endpoint}, "
         f"{result.since:%Y-%m-%d} to {result.until:%Y-%m-%d}",
         f"{result.replayed:,} of {result.requests:,} answered requests replayed ({who})",
+        *(f"left out: {count:,} answered by {who}" for who, count in result.left_out.items()),
         "",
         result.verdict,
     ]

@@ -1,7 +1,7 @@
 """Replays the requests that really came through a candidate, after the live version has reproduced its own answers."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -27,6 +27,7 @@ from flyball.workspace.workspace import Workspace
 
 MOST_ROWS = 100_000
 _TIMED_ROWS = 200
+_WARMING_ROWS = 20
 _DEFAULT_METRICS = {"binary": "auc", "multiclass": "accuracy", "regression": "mae"}
 _FITTING = {"binary": ("binary", "classes"), "multiclass": ("classes",), "regression": ("regression",)}
 
@@ -54,9 +55,13 @@ class NoTrafficError(InvalidInputError):
 
     code = "workspace/no-traffic"
 
-    def __init__(self, endpoint: str, since: datetime) -> None:
+    def __init__(self, endpoint: str, since: datetime, left_out: Mapping[str, int] | None = None) -> None:
+        found = "answered nothing"
+        if left_out:
+            others = ", ".join(f"{count:,} by {who}" for who, count in left_out.items())
+            found = f"answered nothing by its own model alone, but {others},"
         super().__init__(
-            f"{endpoint!r} answered nothing since {since:%Y-%m-%d %H:%M} UTC, so there is nothing to replay",
+            f"{endpoint!r} {found} since {since:%Y-%m-%d %H:%M} UTC, so there is nothing to replay",
             hint="Reach further back with --last, or replay the project's past without --candidate.",
         )
 
@@ -76,9 +81,11 @@ def replay_traffic(workspace: Workspace, plan: TrafficPlan) -> TrafficReplay:
     candidate = find_version(workspace, name, endpoint, plan.candidate)
     until = workspace.clock.now()
     since = until - plan.last
-    whole = read_answered(workspace, name, since, until).filter(_answered_by(endpoint.model))
+    answered = read_answered(workspace, name, since, until)
+    is_alone = answered.select(_answered_by(endpoint.model)).to_series()
+    whole, left_out = answered.filter(is_alone), _count_others(answered.filter(~is_alone))
     if not whole.height:
-        raise NoTrafficError(name, since)
+        raise NoTrafficError(name, since, left_out)
     rows = whole.tail(plan.most_rows)
     replayer = _Replayer(workspace, endpoint)
     again = replayer.replay(live, rows)
@@ -97,6 +104,7 @@ def replay_traffic(workspace: Workspace, plan: TrafficPlan) -> TrafficReplay:
         requests=whole.height,
         replayed=rows.height,
         answered_by=answered_by,
+        left_out=left_out,
         reproduction=reproduction,
         comparison=comparison,
         verdict=tell_verdict(live, candidate, reproduction, comparison),
@@ -125,6 +133,18 @@ def _answered_by(model: str) -> pl.Expr:
     return pl.col("version").str.starts_with(f"{model}/") & ~is_joint
 
 
+def _count_others(rows: pl.DataFrame) -> dict[str, int]:
+    is_joint = pl.col("node").str.contains("ensemble[", literal=True).fill_null(False)
+    who = (
+        pl.when(is_joint)
+        .then(pl.lit("several models together"))
+        .when(pl.col("version") == "")
+        .then(pl.lit("a constant"))
+        .otherwise(pl.col("version"))
+    )
+    return dict(rows.select(who.alias("who")).to_series().value_counts(sort=True).iter_rows())
+
+
 class _Replayer:
     """Loads versions and replays rows through them."""
 
@@ -147,19 +167,24 @@ class _Replayer:
         mask = self._workspace.masks.of(self._endpoint.name or "")
         return mask.names if mask is not None else ()
 
-    def time(self, ref: str, rows: pl.DataFrame) -> tuple[float, float]:
-        """Return the median and the 99th percentile of single requests, in milliseconds."""
-        loaded = self.load(ref)
-        self._workspace.packages.bring_online(ref)
+    def time(self, refs: Sequence[str], rows: pl.DataFrame) -> list[tuple[float, float]]:
+        """Return the median and the 99th percentile of single requests to each version, in milliseconds.
+
+        They take turns, so that what else the machine does slows none of them alone.
+        """
+        for ref in refs:
+            self._workspace.packages.bring_online(ref)
         requests = [msgspec.json.decode(text) for text in rows["request"]]
         at = self._workspace.clock.now()
-        times = []
-        for request in itertools.chain(requests[:20], requests):
-            began = monotonic_s()
-            score_rows(loaded, self._workspace.features, [request], [at], self._endpoint.on_violation)
-            times.append((monotonic_s() - began) * 1_000)
-        measured = times[min(20, len(requests)) :]
-        return float(np.quantile(measured, 0.5)), float(np.quantile(measured, 0.99))
+        times: list[list[float]] = [[] for _ in refs]
+        for request in itertools.chain(requests[:_WARMING_ROWS], requests):
+            for ref, taken in zip(refs, times, strict=True):
+                loaded = self.load(ref)
+                began = monotonic_s()
+                score_rows(loaded, self._workspace.features, [request], [at], self._endpoint.on_violation)
+                taken.append((monotonic_s() - began) * 1_000)
+        measured = [taken[min(_WARMING_ROWS, len(requests)) :] for taken in times]
+        return [(float(np.quantile(taken, 0.5)), float(np.quantile(taken, 0.99))) for taken in measured]
 
 
 def _prove(replayer: _Replayer, live: str, rows: pl.DataFrame, again: Replayed) -> Reproduction:
@@ -169,8 +194,10 @@ def _prove(replayer: _Replayer, live: str, rows: pl.DataFrame, again: Replayed) 
     logged = rows[own]
     places = {row: place for place, row in enumerate(own)}
     rejected = [verdict._replace(row=places[verdict.row]) for verdict in again.rejected if verdict.row in places]
-    inputs = replay_inputs(replayer.load(live), logged)
-    return judge_reproduction(logged, again.answers[own], inputs, rejected, replayer.masked)
+    loaded = replayer.load(live)
+    inputs = replay_inputs(loaded, logged)
+    needed = [field for field in replayer.masked if field in loaded.input_types]
+    return judge_reproduction(logged, again.answers[own], inputs, rejected, replayer.masked, needed)
 
 
 def _compare(
@@ -199,7 +226,7 @@ def _compare(
         looked_back=found.looked_back,
     )
     timed = rows.tail(_TIMED_ROWS)
-    (live_p50, live_p99), (new_p50, new_p99) = replayer.time(live, timed), replayer.time(candidate, timed)
+    (live_p50, live_p99), (new_p50, new_p99) = replayer.time((live, candidate), timed)
     latency = LatencyPair(
         rows=timed.height,
         live_p50_ms=live_p50,

@@ -25,7 +25,9 @@ def write_traffic_report(path: Path, result: TrafficReplay) -> None:
     body = [
         f"<header><h1>{escape(title)}</h1>",
         f'<p class="soft">{result.since:%-d %B %Y} to {result.until:%-d %B %Y}, '
-        f"{result.replayed:,} of {result.requests:,} answered requests</p>",
+        f"{result.replayed:,} of {result.requests:,} answered requests"
+        + "".join(f"; left out: {count:,} answered by {escape(who)}" for who, count in result.left_out.items())
+        + "</p>",
         f'<p class="verdict">{escape(result.verdict)}</p></header>',
         _draw_proof(result),
     ]

@@ -149,6 +149,8 @@ class TrafficReplay(msgspec.Struct, frozen=True, kw_only=True):
         requests: How many were answered in that time.
         replayed: How many of them were replayed: the latest.
         answered_by: Who answered those then.
+        left_out: Further requests that others of the endpoint's graph answered, by who that was; one version cannot
+            give those answers again.
         reproduction: Live on itself.
         comparison: The candidate beside it; None where live did not come out as logged.
         verdict: All of it in a few plain sentences.
@@ -163,6 +165,7 @@ class TrafficReplay(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     replayed: int
     answered_by: dict[str, int]
+    left_out: dict[str, int] = {}
     reproduction: Reproduction
     comparison: Comparison | None
     verdict: str

@@ -52,7 +52,12 @@ def compare_logged(logged: pl.DataFrame, answers: Array) -> tuple[Array, float]:
 
 
 def judge_reproduction(
-    logged: pl.DataFrame, answers: Array, from_inputs: Array, rejected: Sequence[Verdict], masked: Sequence[str]
+    logged: pl.DataFrame,
+    answers: Array,
+    from_inputs: Array,
+    rejected: Sequence[Verdict],
+    masked: Sequence[str],
+    needed: Sequence[str] = (),
 ) -> Reproduction:
     """Tell whether the live version reproduces the log, and if not, where the difference comes from.
 
@@ -62,6 +67,7 @@ def judge_reproduction(
         from_inputs: What its model says to the inputs that were logged.
         rejected: What it would not answer now.
         masked: Fields that the log does not hold as they came.
+        needed: Those of them that the model itself is given.
     """
     is_same, largest = compare_logged(logged, answers)
     model_same, _ = compare_logged(logged, from_inputs)
@@ -79,10 +85,12 @@ def judge_reproduction(
             + (f": the log holds {', '.join(masked)} only masked" if masked else ": a request feature has changed")
         )
     if len(others) > by_path:
+        count = f"for {len(others) - by_path:,} requests the model"
         reasons.append(
-            f"for {len(others) - by_path:,} requests the model itself says something else to the same inputs: it runs "
-            "in another form or with other libraries than it did then"
-            + (f", or needs {', '.join(masked)}, which the log holds only masked" if masked else "")
+            f"{count} needs {', '.join(needed)}, which the log holds only masked, since the project calls it sensitive"
+            if needed
+            else f"{count} itself says something else to the same inputs: it runs in another form or with other "
+            "libraries than it did then"
         )
     examples = logged["id"].gather(np.flatnonzero(~is_same)[:_EXAMPLES]).to_list()
     return Reproduction(
