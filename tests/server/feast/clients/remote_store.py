@@ -57,7 +57,13 @@ names = ["days", "share", "shop", "is_late", "seen"]
 ask("by_name", [f"behaviour:{name}" for name in names], rows)
 ask("by_service", everything, rows[:1])
 ask("full_names", ["behaviour:days"], rows[:1], full_feature_names=True)
+ask("outdated", ["behaviour:days"], [{"customer_id": 3}, {"customer_id": 1}])
+ask("text_key", ["behaviour:days"], [{"customer_id": "1"}])
 now = pd.Timestamp.utcnow()
+ask("not_yet", ["behaviour:days"], [{"customer_id": 21}])
+store.materialize(now - timedelta(days=1), now, feature_views=["behaviour"])  # the gateway does it, from its tables
+ask("materialised", ["behaviour:days"], [{"customer_id": 21}])
+store.materialize_incremental(now, feature_views=["behaviour"])
 frame = pd.DataFrame(
     {"customer_id": [1, 7], "days": [77, 78], "share": [0.25, 0.75], "shop": ["x", "y"], "is_late": [True, False],
      "seen": [now.floor("s"), now.floor("s")], "paid_at": [now, now]}
@@ -73,4 +79,8 @@ try:
     store.get_online_features(features=["behaviour:nothing"], entity_rows=rows)
 except Exception as error:  # noqa: BLE001 - the kind is the client's own
     answers["unknown_feature"] = f"{type(error).__name__}: {error}"
+try:
+    store.materialize_incremental(now, feature_views=["nothing"])
+except Exception as error:  # noqa: BLE001 - the kind is the client's own
+    answers["unknown_view"] = f"{type(error).__name__}: {error}"
 print(json.dumps(answers))
