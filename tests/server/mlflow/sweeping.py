@@ -280,11 +280,34 @@ class World:
             return {"a": "b"}
         return False if any(isinstance(kind, inspecting.BoolType) for kind in kinds) else 1
 
+    def spans(self) -> dict[str, Any]:
+        """Return what OpenTelemetry's exporters send, with every field that is read."""
+        text = {"key": "mlflow.spanInputs", "value": {"stringValue": "x"}}
+        whole = {"arrayValue": {"values": [{"intValue": "1"}, {"doubleValue": 1.5}, {"boolValue": True}]}}
+        pairs = {"kvlistValue": {"values": [{"key": "a", "value": {"bytesValue": "eA=="}}]}}
+        span = {
+            "traceId": "0" * 31 + "1",
+            "spanId": "0" * 15 + "2",
+            "parentSpanId": "0" * 15 + "3",
+            "traceState": "x",
+            "name": "s",
+            "kind": 1,
+            "startTimeUnixNano": "1",
+            "endTimeUnixNano": "2000",
+            "attributes": [text, {"key": "whole", "value": whole}, {"key": "pairs", "value": pairs}],
+            "events": [{"timeUnixNano": "5", "name": "e", "attributes": [text]}],
+            "links": [{"traceId": "0" * 31 + "4", "spanId": "0" * 15 + "5", "attributes": [text]}],
+            "status": {"code": 1, "message": "x"},
+        }
+        scope = {"scope": {"name": "x", "version": "1"}, "spans": [span]}
+        return {"resourceSpans": [{"resource": {"attributes": [text]}, "scopeSpans": [scope]}]}
+
     def send(self, route: Route, fields: Any, **places: str) -> Reply:
         """Send a request; fields of a GET go into the query."""
         path = self.path(route, **places)
         if route.method != "GET":
-            return self._calls.send(route.method, path, fields if isinstance(fields, bytes) else encode(fields))
+            body = fields if isinstance(fields, bytes) else encode(fields)
+            return self._calls.send(route.method, path, body, headers={"x-mlflow-experiment-id": self.experiment})
         parts = []
         for name, value in fields.items():
             for one in value if isinstance(value, list) else [value]:

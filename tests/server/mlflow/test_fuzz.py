@@ -56,6 +56,10 @@ class Sweep:
         self._calls = calls
         self._route = route
         self.world = World(home, calls)
+        self.look()
+
+    def look(self) -> None:
+        """Remember how things stand."""
         self._mark, self._state = self.world.mark(), self.world.state()
 
     def send(self, fields: Any, what: object, **places: str) -> None:
@@ -74,7 +78,7 @@ class Sweep:
         if self._route.method == "DELETE" or any(word in self._route.path for word in _TAKING):
             self.world = World(self._home, self._calls)
         if self._route.kind is not Kind.READ:
-            self._mark, self._state = self.world.mark(), self.world.state()
+            self.look()
 
 
 def prove_good(world: World, route: Route, type_: type[Any]) -> Any:
@@ -102,6 +106,28 @@ def test_each_field_takes_whatever_comes(home: Home, calls: Calls, name: str, va
     for place in places_of(good):
         for value in values:
             sweep.send(put(sweep.world.good(route, type_), place, Literal(value)), (place, value[:80]))
+
+
+@pytest.mark.parametrize("values", [BAD_VALUES, pytest.param(MORE_VALUES, marks=pytest.mark.slow)], ids=["few", "more"])
+def test_each_field_of_a_span_takes_whatever_comes(home: Home, calls: Calls, values: Sequence[str]) -> None:
+    route = ROUTES["POST /v1/traces"]
+    sweep = Sweep(home, calls, route)
+    good = sweep.world.spans()
+    assert sweep.world.send(route, good).status == 200
+    sweep.look()
+    for place in places_of(good):
+        for value in values:
+            sweep.send(put(good, place, Literal(value)), (place, value[:80]))
+
+
+@given(body=st.binary(max_size=80), is_protobuf=st.booleans())
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_bytes_of_spans_break_anything(calls: Calls, body: bytes, is_protobuf: bool) -> None:
+    media_type = "application/x-protobuf" if is_protobuf else "application/json"
+    for encoding in ("", "gzip", "deflate", "br"):
+        headers = {"x-mlflow-experiment-id": "0"} | ({"content-encoding": encoding} if encoding else {})
+        reply = calls.send("POST", "/v1/traces", body, media_type, headers=headers)
+        assert reply.status == 200 or is_refusal(reply), (encoding, body, reply.body)
 
 
 @pytest.mark.parametrize("name", WITH_BODIES)
