@@ -171,9 +171,10 @@ def compare(folder: Path, count: int) -> dict[str, Any]:
     """Measure the imported homes beside a native one, and the export of the last."""
     result: dict[str, Any] = {}
     native = folder / "native"
-    native.mkdir()
-    (native / "project.py").write_text("import flyball as fb\n")
-    fill_native(Home(native, native / ".flyball", is_durable=False), count)
+    if not native.exists():
+        native.mkdir()
+        (native / "project.py").write_text("import flyball as fb\n")
+        fill_native(Home(native, native / ".flyball", is_durable=False), count)
     imported_homes = {f"imported_{place.name}": place for place in sorted(folder.glob("from *"))}
     for name, place in (imported_homes | {"native": native}).items():
         with serving("flyball", place, "") as (address, about):
