@@ -117,10 +117,15 @@ class FileWriter:
                 digest.update(data)
         return digest
 
-    def finish(self, target: Path) -> None:
-        """Make the file durable and visible."""
+    def finish(self, target: Path, *, makes_folder: bool = True) -> None:
+        """Make the file durable and visible.
+
+        Raises:
+            FileNotFoundError: It is gone, or the target's folder is and is not to be made.
+        """
         os.fsync(self._file.fileno())
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if makes_folder:
+            target.parent.mkdir(parents=True, exist_ok=True)
         self._path.replace(target)
         sync_folder(target.parent)
         self.close()

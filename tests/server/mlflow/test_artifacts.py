@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
@@ -235,6 +237,40 @@ def test_an_upload_in_parts_can_be_given_up(calls: Calls, home: Home, root: str)
     assert not list(home.blobs.uploads.iterdir())
     for bad in ("..", "x" * 32, "0" * 32):
         assert finish(calls, root, bad, []).error == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
+def test_a_part_that_comes_while_the_upload_is_given_up_is_refused(calls: Calls, home: Home, root: str) -> None:
+    upload_id, urls = begin(calls, root, 1)
+    app = MlflowApp(home)
+    pieces: list[Any] = [{"type": "http.request", "body": b"x" * 3_000_000, "more_body": True}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if pieces:
+            return pieces.pop()
+        shutil.rmtree(home.blobs.uploads / upload_id)
+        return {"type": "http.request", "body": b"y", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(
+        app({"type": "http", "method": "PUT", "path": urls[0], "query_string": b"", "headers": []}, receive, send)
+    )
+    app.close()
+    assert (sent[0]["status"], json.loads(sent[1]["body"])["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+    assert not list(home.blobs.uploads.iterdir())
+
+
+def test_an_upload_that_is_completed_twice_at_once_becomes_one_file(calls: Calls, root: str) -> None:
+    for _ in range(5):
+        upload_id, urls = begin(calls, root, 2)
+        etags = [calls.send("PUT", url, b"x" * 600_000, "").headers["etag"] for url in urls]
+        with ThreadPoolExecutor(4) as threads:
+            replies = list(threads.map(finish, [calls] * 4, [root] * 4, [upload_id] * 4, [etags] * 4))
+        assert 200 in [reply.status for reply in replies]
+        assert {reply.status for reply in replies} <= {200, 400, 404}
+        assert len(get(calls, f"{root}/models/model.bin").body) == 1_200_000
 
 
 @pytest.mark.parametrize("fields", [{"num_parts": 1}, {"path": "a", "num_parts": 0}, {"path": "..", "num_parts": 1}])

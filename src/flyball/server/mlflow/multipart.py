@@ -5,6 +5,8 @@ import hashlib
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -88,7 +90,8 @@ async def put_part(home: Home, request: Request) -> Answer:
     if not number.isdecimal() or not 1 <= int(number) <= upload.num_parts:
         raise ParameterInvalidError("part_number", f"it must be between 1 and {upload.num_parts}")
     digest = hashlib.sha256()
-    file = FileWriter(folder / f"{secrets.token_hex(8)}.unfinished")
+    with _gone_meanwhile(upload_id):
+        file = FileWriter(folder / f"{secrets.token_hex(8)}.unfinished")
 
     def write(data: bytes) -> None:
         digest.update(data)
@@ -96,7 +99,9 @@ async def put_part(home: Home, request: Request) -> Answer:
 
     try:
         await receive(request, write)
-        await asyncio.to_thread(file.finish, folder / f"{int(number)}-{digest.hexdigest()}")
+        with _gone_meanwhile(upload_id):
+            # Its folder is not made again: the upload may have been given up while this part came.
+            await asyncio.to_thread(file.finish, folder / f"{int(number)}-{digest.hexdigest()}", makes_folder=False)
     finally:
         file.close()
     return Answer(b"{}", headers=[(b"etag", f'"{digest.hexdigest()}"'.encode())])
@@ -110,7 +115,8 @@ async def complete(home: Home, request: Request) -> None:
     place = _place(request, fields.path)
     if place != Place(upload.owner, upload.path):
         raise ParameterInvalidError("path", f"the upload is of {upload.path!r}")
-    digest, size = await asyncio.to_thread(_assemble, home, folder, upload, fields.parts)
+    with _gone_meanwhile(fields.upload_id):
+        digest, size = await asyncio.to_thread(_assemble, home, folder, upload, fields.parts)
     await request.commit(lambda tx: home.artifacts.put(tx, place, digest, size))
     await asyncio.to_thread(shutil.rmtree, folder, True)
 
@@ -120,6 +126,15 @@ async def abort(home: Home, request: Request) -> None:
     await request.read_body(MAX_BODY_BYTES)
     folder, _ = await asyncio.to_thread(_open, home, request.decode(End).upload_id)
     await asyncio.to_thread(shutil.rmtree, folder, True)
+
+
+@contextmanager
+def _gone_meanwhile(upload_id: str) -> Iterator[None]:
+    """Tell of an upload that another request completed or aborted while this one was at work."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UploadNotFoundError(upload_id) from error
 
 
 def _place(request: Request, path: str) -> Place:
