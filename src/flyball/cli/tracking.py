@@ -53,9 +53,17 @@ def show(place: Place, run_id: str, as_json: bool) -> None:
     Example:
       flyball runs show 01kb2m8y3v6q0s4n8x9d2w1c5e
     """
+    import msgspec
+
+    from flyball.domain.tracking.runs import Link
     from flyball.workspace.home import Home
 
-    emit(Home(place.project, place.home).tracking.describe_run(run_id), as_json=as_json, text=_draw)
+    home = Home(place.project, place.home)
+    detail = home.tracking.describe_run(run_id)
+    versions, _ = home.client_registry.search_versions(filter_text=f"run_id = '{detail.run.id}'")
+    made = [Link(kind="version", ref=found.version.ref) for found in versions]
+    outputs = list(dict.fromkeys([*detail.outputs, *made]))
+    emit(msgspec.structs.replace(detail, outputs=outputs), as_json=as_json, text=_draw)
 
 
 @runs.command()

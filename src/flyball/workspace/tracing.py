@@ -75,7 +75,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
         approvals: Who said yes.
         cause: The events that led to the version's training, the nearest first.
         run: The run that made it: parameters, metrics, code, environment.
-        snapshots: The tables it was trained on.
+        snapshots: The tables it was trained on; of a version that a client registered, those its run read.
     """
 
     prediction: TracedPrediction
@@ -110,7 +110,7 @@ def trace_prediction(home: Home, prediction_id: str) -> Trace:
         approvals=home.registry.approvals(version.ref) if version is not None else [],
         cause=_follow_causes(home, run.run.cause if run is not None else None),
         run=run,
-        snapshots=_find_snapshots(home, version),
+        snapshots=_find_snapshots(home, version, run),
     )
 
 
@@ -152,11 +152,10 @@ def _follow_causes(home: Home, seq: int | None) -> list[dict[str, Any]]:
     return chain
 
 
-def _find_snapshots(home: Home, version: ModelVersion | None) -> list[TracedSnapshot]:
-    if version is None:
-        return []
-    ids = (version.lineage.get("snapshots") or {}).values()
+def _find_snapshots(home: Home, version: ModelVersion | None, run: RunDetail | None) -> list[TracedSnapshot]:
+    ids = list((version.lineage.get("snapshots") or {}).values()) if version is not None else []
+    read = [link.ref for link in run.inputs if link.kind == "snapshot"] if run is not None else []
     return [
         TracedSnapshot(snapshot=home.data.get(snapshot_id), reports=home.data.reports(snapshot_id))
-        for snapshot_id in ids
+        for snapshot_id in dict.fromkeys([*ids, *read])
     ]

@@ -284,6 +284,9 @@ def test_a_dataset_whose_digest_is_a_snapshot_links_the_run_to_it(calls: Calls, 
         dataset = {"name": "d", "digest": digest, "source_type": "", "source": ""}
         calls.post("runs/log-inputs", run_id=run_id, datasets=[{"dataset": dataset}])
     assert home.tracking.list_runs_that_read("snapshot", snapshot.id) == [run_id]
+    [event] = home.journal.list_events(kinds=["tracking.run.read"])
+    assert (event.subject, event.data) == (f"run/{run_id}", {"snapshot": snapshot.id})
+    assert home.lineage.find_impact(f"snapshot/{snapshot.id}").reached == [f"run/{run_id}"]
     ours = home.tracking.start_run("training")
     home.tracking.log_input(ours.id, "snapshot", snapshot.id)
     found = calls.get("runs/get", run_id=ours.id)["run"]["inputs"]["dataset_inputs"]

@@ -7,10 +7,11 @@ import msgspec
 
 from flyball.domain.journal.events import Event
 
+RUN_READ = "tracking.run.read"
 VERSION_CREATED = "registry.version.created"
 ALIAS_MOVED = "registry.alias.moved"
 ROLLOUT_STARTED = "serving.rollout.started"
-KINDS = (VERSION_CREATED, ALIAS_MOVED, ROLLOUT_STARTED)
+KINDS = (RUN_READ, VERSION_CREATED, ALIAS_MOVED, ROLLOUT_STARTED)
 
 
 class Edge(msgspec.Struct, frozen=True, order=True):
@@ -28,7 +29,7 @@ class Edge(msgspec.Struct, frozen=True, order=True):
 
 
 def derive_edges(events: Iterable[Event]) -> list[Edge]:
-    """Return the edges that events tell of: snapshot → version, run → version, version → endpoint or model."""
+    """Return the edges that events tell of: snapshot → run or version, run → version, version → endpoint or model."""
     return [edge for event in events for edge in _edges_of(event)]
 
 
@@ -39,6 +40,8 @@ def _edges_of(event: Event) -> Iterator[Edge]:
             yield Edge(f"snapshot/{snapshot}", event.subject, event.seq)
         if data.get("run"):
             yield Edge(f"run/{data['run']}", event.subject, event.seq)
+    elif event.kind == RUN_READ:
+        yield Edge(f"snapshot/{data['snapshot']}", event.subject, event.seq)
     elif event.kind == ALIAS_MOVED and data.get("to"):
         yield Edge(f"version/{data['to']}", f"{event.subject}@{data['alias']}", event.seq)
     elif event.kind == ROLLOUT_STARTED:

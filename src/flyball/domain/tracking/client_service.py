@@ -10,6 +10,7 @@ from flyball.core.errors import InvalidInputError
 from flyball.core.ids import IdSource
 from flyball.domain.data import store as data_store
 from flyball.domain.journal.service import Journal
+from flyball.domain.lineage.graph import RUN_READ
 from flyball.domain.tracking import client_store, experiment_store, point_store, search_store, store
 from flyball.domain.tracking.client_runs import (
     CONTEXT_TAG,
@@ -226,11 +227,16 @@ class ClientRunService:
         self._require_open(run)
         for found in datasets:
             client_store.put_input(tx, run.number, run.experiment_id, found, found.tags.get(CONTEXT_TAG))
-            digest = found.dataset.digest
-            if len(digest) >= SHORTEST_DIGEST:
-                for snapshot in data_store.find_ids(tx, digest):
-                    store.put_link(tx, run_id, "in", Link(kind="snapshot", ref=snapshot))
+            if len(found.dataset.digest) >= SHORTEST_DIGEST:
+                for snapshot in data_store.find_ids(tx, found.dataset.digest):
+                    self._link(tx, run, snapshot)
         client_store.put_models(tx, run.number, "in", models)
+
+    def _link(self, tx: Transaction, run: ClientRun, snapshot: str) -> None:
+        link = Link(kind="snapshot", ref=snapshot)
+        if link not in store.links(tx, run.id, "in"):
+            store.put_link(tx, run.id, "in", link)
+            self._tell(tx, RUN_READ, run.id, run.actor, {"snapshot": snapshot})
 
     def log_outputs(self, tx: Transaction, run_id: str, models: Sequence[ModelLink]) -> None:
         """Keep which logged models a run made.
