@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,3 +34,13 @@ def test_versions_of_either_side_pass_the_same_gates_and_are_served(system: Syst
         return bool(reply.status == 200 and reply.body["model_version"] == "lateness/3")
 
     wait_for(answers, "the endpoint answers with the version that the client registered", 30)
+    prediction = system.predict(REQUEST).body["prediction_id"]
+    traced = wait_for(lambda: trace(system, prediction), "the prediction's record is sealed", 30)
+    [snapshot] = [found["snapshot"]["id"] for found in traced["snapshots"]]
+    impact = system.ask("impact", f"snapshot/{snapshot}")
+    assert {f"run/{traced['run']['run']['id']}", "version/lateness/3", "endpoint/parcel"} <= set(impact["reached"])
+
+
+def trace(system: System, prediction: str) -> dict[str, Any] | None:
+    reply = system.get(f"/predictions/{prediction}/trace")
+    return reply.body if reply.status == 200 else None

@@ -21,6 +21,7 @@ features = pd.DataFrame({"weight_kg": [1.0, 19.0, 3.0, 15.0], "late_share": [0.1
 def register(auc: float) -> str:
     model = LogisticRegression().fit(features, [0, 1, 0, 1])
     with mlflow.start_run():
+        mlflow.log_input(mlflow.data.from_pandas(features, name="parcels", digest=digest), context="training")
         mlflow.log_metric("auc", auc)
         info = mlflow.sklearn.log_model(
             model,
@@ -49,6 +50,9 @@ names = own.metadata.get_input_schema().input_names()
 rows = pd.DataFrame([dict.fromkeys(names, 1.0)])
 rows = rows.astype({field.name: field.type.to_pandas() for field in own.metadata.get_input_schema().inputs})
 assert own.predict(rows).shape == (1, 2)
+
+# A client sees the snapshots that a pipeline's run read as datasets, whose digests name them.
+digest = client.get_run(trained.run_id).inputs.dataset_inputs[0].dataset.digest
 
 bad = register(0.3)
 wait_for(bad, "its gates say no")
