@@ -25,10 +25,10 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     system.stop()
 
 
-def run_script(system: System, name: str, folder: Path) -> None:
+def run_script(system: System, name: str, folder: Path, *, peer: str = "mlflow") -> None:
     """Run a client's script; it asserts, and ends with 0."""
     done = subprocess.run(
-        [peer_python("mlflow"), "-W", "ignore", str(SCRIPTS / f"{name}.py"), f"http://127.0.0.1:{system.port}"],
+        [peer_python(peer), "-W", "ignore", str(SCRIPTS / f"{name}.py"), f"http://127.0.0.1:{system.port}"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -42,6 +42,11 @@ def run_script(system: System, name: str, folder: Path) -> None:
 @pytest.mark.slow
 def test_experiments_and_runs(system: System, tmp_path: Path) -> None:
     run_script(system, "tracking", tmp_path)
+
+
+@pytest.mark.slow
+def test_programs_of_an_older_release(system: System, tmp_path: Path) -> None:
+    run_script(system, "older", tmp_path, peer="mlflow2")
 
 
 @pytest.mark.slow

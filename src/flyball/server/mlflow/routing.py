@@ -21,7 +21,7 @@ Work = Callable[[Transaction], Any]
 Write = Callable[[Home, Request], Work]
 Stream = Callable[[Home, Request], Awaitable[Any]]
 
-_PLACES = "the addresses of MLflow's REST protocol that Flyball serves are listed in docs/reference/mlflow.md"
+_PLACES = "a list of the addresses that Flyball serves in docs/reference/mlflow.md"
 
 
 class Kind(Enum):
