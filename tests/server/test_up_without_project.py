@@ -8,6 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flyball.core.errors import BackendUnavailableError
+from flyball.workspace.live_runs import ServerDestination
 from tests.stories.system import System
 
 LEAST = {"polars", "numpy", "pandas", "sklearn", "litestar", "pyarrow"}
@@ -39,3 +41,11 @@ def test_two_processes_keep_what_clients_log(system: System) -> None:
     assert "there is no project.py" in system.get("/status").body["detail"]
     assert [event["kind"] for event in system.get("/events").body][-1] == "tracking.run.started"
     assert "MLFLOW_TRACKING_URI" in system.told()
+    nowhere = system.get("/mlflow/api/2.0/mlflow/runs/get")
+    assert (nowhere.status, nowhere.body["error_code"]) == (404, "ENDPOINT_NOT_FOUND")
+    assert "MLFLOW_TRACKING_URI is like" in nowhere.body["message"]
+    # fb.run() does not give up what it logs because of an address with another path.
+    destination = ServerDestination(f"http://127.0.0.1:{system.port}/nowhere")
+    with pytest.raises(BackendUnavailableError, match="takes no runs: status 404"):
+        destination.receive("r", 0, [])
+    destination.close()

@@ -23,6 +23,7 @@ _HOME = ".flyball"
 _TIMEOUT_S = 30.0
 _MEDIA_TYPE = "application/msgpack"
 _TYPE_PREFIX = "urn:flyball:"
+_PATH_UNKNOWN = "urn:flyball:http/path-unknown"
 _TRY_AGAIN = {408, 425, 429}
 _SHOWN = 100
 
@@ -138,6 +139,11 @@ class HomeDestination:
         if not self._home.blobs.has(digest):
             self._home.blobs.put_file(path)
 
+    def close(self) -> None:
+        """See `Destination.close`."""
+        if "db" in vars(self._home):
+            self._home.db.close()
+
 
 class ServerDestination:
     """Implements `Destination` on a ``flyball up``.
@@ -174,6 +180,10 @@ class ServerDestination:
         with path.open("rb") as file:
             self._ask("PUT", f"/runs/blobs/{digest}", file, headers)
 
+    def close(self) -> None:
+        """See `Destination.close`."""
+        self._connection.close()
+
     def _ask(self, method: str, path: str, body: Any, headers: dict[str, str]) -> dict[str, Any]:
         try:
             self._connection.request(method, self._prefix + path, body, headers)
@@ -190,11 +200,12 @@ class ServerDestination:
             answer = {}
         if response.status == 200 and answer:
             return answer
-        if not str(answer.get("type")).startswith(_TYPE_PREFIX):
-            # A proxy, or another server at that address: what is logged must not be given up because of it.
+        kind = str(answer.get("type"))
+        if not kind.startswith(_TYPE_PREFIX) or kind == _PATH_UNKNOWN:
+            # A proxy, an address with another path, or another server: what is logged is not given up because of it.
             shown = content[:_SHOWN].decode(errors="replace")
             raise BackendUnavailableError(
-                f"what answers at {self.address} is no Flyball: status {response.status}, {shown!r}"
+                f"what answers at {self.address} takes no runs: status {response.status}, {shown!r}"
             )
         raise BackendError(str(answer["detail"]), hint=str(answer.get("hint") or ""))
 

@@ -47,6 +47,9 @@ class Flaky:
         self._inner.put_blob(path, digest)
         self._fail()
 
+    def close(self) -> None:
+        pass
+
     def _fail(self) -> None:
         if self._failures and self._random.random() < 0.5:
             self._failures -= 1
@@ -61,6 +64,9 @@ class Away:
 
     def put_blob(self, path: Path, digest: str) -> None:
         raise BackendUnavailableError("it is away")
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -202,6 +208,7 @@ from flyball.core.errors import BackendUnavailableError
 class Away:
     def receive(self, *a): raise BackendUnavailableError("away")
     def put_blob(self, *a): raise BackendUnavailableError("away")
+    def close(self): pass
 run = LiveRun("r1", pathlib.Path({str(home.home / "spool")!r}), Away(), SystemClock(), experiment="e",
               project_dir=pathlib.Path("."))
 for step in range(1000):
@@ -336,6 +343,9 @@ def test_a_run_goes_on_after_its_store_was_restored_from_a_backup(home: Home) ->
 
         def put_blob(self, path: Path, digest: str) -> None:
             inner.put_blob(path, digest)
+
+        def close(self) -> None:
+            inner.close()
 
     run = open_run(home, Forgetful())
     for step in range(200):

@@ -43,6 +43,10 @@ class Destination(Protocol):
         """Keep a file's bytes under their digest; twice is once."""
         ...
 
+    def close(self) -> None:
+        """Let go of connections; nothing is asked of it afterwards."""
+        ...
+
 
 class Shipper:
     """One thread that sends what a run's spool holds, and waits out a destination that does not answer.
@@ -97,6 +101,8 @@ class Shipper:
             # The program that trains must not fail because its log is refused.
             self.trouble = error
             _log.warning("run %s is not logged any further: %s", self._reader.run_id, error)
+        finally:
+            self._destination.close()
 
     def _try_again(self, work: Callable[[], list[Record]]) -> list[Record]:
         retrying = Retrying(
@@ -201,6 +207,8 @@ def send_left_behind(root: Path, find: Callable[[str], Destination], clock: Cloc
             else:
                 reader.remove()
                 sent.complete.append(folder.name)
+    for destination in destinations.values():
+        destination.close()
     return sent
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import msgspec
 from litestar import Litestar, Request, Response, get, post
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, NotFoundException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 
 from flyball.core.durations import parse_instant
 from flyball.core.encoding import to_plain
 from flyball.core.errors import FlyballError, InvalidInputError
-from flyball.server.problems import MEDIA_TYPE, make_problem
+from flyball.server.problems import MEDIA_TYPE, PathUnknownError, make_problem
 from flyball.server.rest.runs import make_run_routes
 from flyball.version import __version__
 from flyball.workspace.histories import read_history
@@ -106,8 +106,13 @@ def _tell(_request: Request[Any, Any, Any], error: FlyballError) -> Response[Any
     return Response(problem, status_code=problem["status"], media_type=MEDIA_TYPE)
 
 
-def _tell_of_request(_request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
-    if isinstance(error, ValidationException):
+def _tell_of_request(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    problem: dict[str, Any]
+    if isinstance(error, NotFoundException):
+        unknown = PathUnknownError(request.url.path, _hint(request.url.path))
+        # Clients of MLflow that were given an address with a path get here; these two members are what they show.
+        problem = make_problem(unknown, error_code="ENDPOINT_NOT_FOUND", message=f"{unknown.message}. {unknown.hint}")
+    elif isinstance(error, ValidationException):
         details = "; ".join(
             f"{found.get('key', 'body')}: {found.get('message')}"
             for found in error.extra or []
@@ -117,3 +122,9 @@ def _tell_of_request(_request: Request[Any, Any, Any], error: HTTPException) -> 
     else:
         problem = {"type": "about:blank", "title": error.detail, "status": error.status_code, "detail": error.detail}
     return Response(problem, status_code=problem["status"], media_type=MEDIA_TYPE)
+
+
+def _hint(path: str) -> str:
+    if "/api/2.0/" in path or "/api/3.0/" in path:
+        return "MLflow's protocol at the server's address alone: MLFLOW_TRACKING_URI is like http://127.0.0.1:3592"
+    return "/status, /events, /schema and MLflow's protocol; runs are shown by flyball runs list"
