@@ -29,6 +29,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         gateway_processes: Processes that answer inference behind one address; 0 means one for each core.
         gateway_stuck_seconds: A process that answers nobody for so long, such as for a model that never returns, is
             ended and another takes its place; 0 lets it wait for ever.
+        gateway_models_mb: So large may the files of the models be that a process holds in memory: the least recently
+            used leave, and come back when they are asked; 0 keeps all.
         gateway_memory_mb: How much more memory a process may take than it has once its models are loaded: a model that
             wants more fails, and the others go on; 0 sets no limit.
         gateway_batching: Whether requests that wait for a slow model may share a call of it, where they gain by that.
@@ -66,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: int = 0
     gateway_processes: int = 1
     gateway_stuck_seconds: float = 30.0
+    gateway_models_mb: float = 0.0
     gateway_memory_mb: int = 0
     gateway_batching: bool = True
     gateway_timeout_seconds: float = 20.0

@@ -59,6 +59,7 @@ def work(project: str, home: str, host: str, port: str, worker: str = "0", *, is
         loads=workspace.loader,
         lookups=workspace.features.take_counts,
         watchdog=Watchdog(workspace.settings.gateway_stuck_seconds),
+        shelf=workspace.shelf,
         has_batching=workspace.settings.gateway_batching,
         processors=max(1, cores // (workspace.settings.gateway_processes or cores)),
     )

@@ -18,6 +18,7 @@ from flyball.domain.registry.packages import Package
 from flyball.domain.registry.runtimes import Runtimes
 from flyball.domain.registry.service import RegistryService
 from flyball.domain.serving.loaded import LoadedVersion, load_package
+from flyball.domain.serving.shelf import Shelf
 from flyball.workspace.loading import import_copy
 from flyball.workspace.project import Project, gather
 
@@ -34,6 +35,7 @@ class PackageReader:
         project: Gives the live project.
         runtimes: Run the models.
         unlogged: Tells which fields of a model's requests the prediction log may not hold.
+        shelf: Keeps the models of loaded versions; all stay in memory without one.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class PackageReader:
         project: Callable[[], Project],
         runtimes: Runtimes,
         unlogged: Callable[[str], frozenset[str]] = lambda model: frozenset(),
+        shelf: Shelf | None = None,
     ) -> None:
         self._registry = registry
         self._features = features
         self._project = project
         self._runtimes = runtimes
         self._unlogged = unlogged
+        self._shelf = shelf
         self._lock = threading.RLock()
         self._packages: dict[str, Package] = {}
         self._baselines: dict[str, Baseline] = {}
@@ -89,6 +93,7 @@ class PackageReader:
             package,
             self._runtimes,
             request_features=list(declared.request_features.values()) if declared else [],
+            shelf=self._shelf,
             spine=declared.tables.get(plan.spine) if declared else None,
         )
 

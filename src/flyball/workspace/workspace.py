@@ -47,6 +47,7 @@ from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.fleet import Fleet, ServedEndpoint
 from flyball.domain.serving.loads import ObservedLoader
 from flyball.domain.serving.on_demand import VersionsOnDemand
+from flyball.domain.serving.shelf import Shelf
 from flyball.domain.tracking.service import TrackingService
 from flyball.engines.inline import InlineEngine
 from flyball.engines.local import LocalEngine
@@ -151,7 +152,12 @@ class Workspace(Home):
     def packages(self) -> PackageReader:
         """Versions that take traffic."""
         return PackageReader(
-            self.registry, self.features, lambda: self.project, self.runtimes, lambda model: self.masks.unlogged(model)
+            self.registry,
+            self.features,
+            lambda: self.project,
+            self.runtimes,
+            lambda model: self.masks.unlogged(model),
+            self.shelf,
         )
 
     @cached_property
@@ -220,7 +226,13 @@ class Workspace(Home):
     @cached_property
     def loader(self) -> ObservedLoader:
         """Brings versions into memory, and notes it."""
-        return ObservedLoader(self.packages)
+        return ObservedLoader(self.packages, *((self.shelf.take_records,) if self.shelf else ()))
+
+    @cached_property
+    def shelf(self) -> Shelf | None:
+        """Keeps models within the memory that is set, if any is."""
+        budget_mb = self.settings.gateway_models_mb
+        return Shelf(int(budget_mb * 1_000_000)) if budget_mb else None
 
     @cached_property
     def versions_on_demand(self) -> VersionsOnDemand:

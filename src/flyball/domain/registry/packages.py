@@ -187,10 +187,21 @@ class Package:
 
     def load_predictor(self, runtimes: Runtimes) -> Predictor:
         """Return the model ready for requests: as ONNX where that is proven and installed, else natively."""
-        onnx = self.manifest.onnx
-        if onnx.is_proven and onnx.is_served and self.manifest.runtime != ONNX and runtimes.is_installed(ONNX):
-            return runtimes.get(ONNX).predictor(self.path / ONNX_FOLDER, self.signature)
-        return runtimes.get(self.manifest.runtime).predictor(self.path / MODEL, self.signature)
+        runtime, folder = self._served(runtimes)
+        return runtimes.get(runtime).predictor(self.path / folder, self.signature)
+
+    def served_bytes(self, runtimes: Runtimes) -> int:
+        """Return how large the files are that `load_predictor` reads."""
+        _, folder = self._served(runtimes)
+        files = self.manifest.files.items()
+        return sum(entry.size_bytes for name, entry in files if name.startswith(f"{folder}/"))
+
+    def _served(self, runtimes: Runtimes) -> tuple[str, str]:
+        """Return which runtime answers, and with which folder."""
+        onnx, runtime = self.manifest.onnx, self.manifest.runtime
+        if onnx.is_proven and onnx.is_served and runtime != ONNX and runtimes.is_installed(ONNX):
+            return ONNX, ONNX_FOLDER
+        return runtime, MODEL
 
     def profile_attributions(self, explainer: Explainer) -> Profile:
         """Return the distributions of attributions on the reference sample, kept or computed now."""

@@ -70,9 +70,10 @@ class DataPlane:
     def has_direct(self, endpoint: str) -> bool:
         """Tell whether requests to an endpoint can go the short way now."""
         line = self.fleet.lines.get(endpoint)
-        return (
-            line is not None and line.served.is_plain and line.live is not None and find_direct(line.live) is not None
-        )
+        if line is None or line.live is None or not line.served.is_plain or find_direct(line.live) is None:
+            return False
+        # What must be brought into memory first takes long.
+        return not getattr(line.live.predictor, "is_away", False)
 
     def is_plain(self, endpoint: str) -> bool:
         """Tell whether a model alone answers at an endpoint, so that `predict_together` gains something."""

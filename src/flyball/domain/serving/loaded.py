@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from functools import cache, cached_property
-from typing import Any, Protocol
+from functools import cache, cached_property, partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import polars as pl
@@ -22,6 +22,9 @@ from flyball.domain.registry.explaining import Explainer
 from flyball.domain.registry.packages import FeaturePlan, Package
 from flyball.domain.registry.runtimes import Predictor, Runtimes
 from flyball.domain.registry.signatures import Signature
+
+if TYPE_CHECKING:
+    from flyball.domain.serving.shelf import Shelf
 
 
 class LoadedVersion(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -120,6 +123,7 @@ def load_package(
     *,
     request_features: Sequence[RequestFeatures] = (),
     spine: Table | None = None,
+    shelf: "Shelf | None" = None,
 ) -> LoadedVersion:
     """Make a package ready to answer.
 
@@ -130,6 +134,7 @@ def load_package(
         request_features: The functions of the package's own source that its plan names, in any order.
         spine: The table of the package's own source whose rows are the requests; tells entity and key apart where the
             plan does not.
+        shelf: Keeps the model, which may leave the memory then; it stays without one.
 
     Raises:
         NotFoundError: The plan names a function that is not given.
@@ -144,7 +149,10 @@ def load_package(
             hint="Train the model again with: flyball run PIPELINE",
         )
     entity, key = _find_keys(plan, spine)
-    predictor = package.load_predictor(runtimes)
+    if shelf is None:
+        predictor = package.load_predictor(runtimes)
+    else:
+        predictor = shelf.keep(ref, package.served_bytes(runtimes), partial(package.load_predictor, runtimes))
     rules = package.expectations
     optional = [plan.time] if plan.time else []
     return LoadedVersion(

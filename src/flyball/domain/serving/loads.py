@@ -1,6 +1,7 @@
 """How often versions were brought into memory, and how long that took."""
 
 from collections import deque
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -23,10 +24,12 @@ class ObservedLoader:
 
     Args:
         loader: Does the work.
+        take_others: Gives what came back into memory by itself since the last call.
     """
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader, take_others: Callable[[], Sequence[LoadRecord]] = tuple) -> None:
         self._loader = loader
+        self._take_others = take_others
         self._records: deque[LoadRecord] = deque(maxlen=_MOST_KEPT)
 
     def load(self, ref: str) -> LoadedVersion:
@@ -42,7 +45,7 @@ class ObservedLoader:
 
     def take_records(self) -> list[LoadRecord]:
         """Return what was noted since the last call."""
-        found = []
+        found = [*self._take_others()]
         while self._records:
             found.append(self._records.popleft())
         return found

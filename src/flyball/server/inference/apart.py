@@ -111,6 +111,11 @@ class Apart:
         elif usual_s < _QUICK_S:
             address.is_slow = False
 
+    def forget(self) -> None:
+        """Take no address for quick any more: what it asks may have to be brought into memory first."""
+        for address in self._addresses.values():
+            address.took_s = None
+
     def costs(self, path: str) -> Costs:
         """Return what is learnt of calls of an address."""
         return self._find(path).costs

@@ -22,6 +22,7 @@ from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.fleet import NothingLiveError
 from flyball.domain.serving.loads import ObservedLoader
 from flyball.domain.serving.on_demand import VersionsOnDemand
+from flyball.domain.serving.shelf import Shelf
 from flyball.server.inference import metrics as metrics_format
 from flyball.server.inference.apart import Apart
 from flyball.server.inference.asking import Asker
@@ -86,6 +87,7 @@ class InferenceApp:
         watchdog: Ends the process when the event loop stands still.
         has_batching: Whether requests that wait for a slow model may share a call of it.
         processors: How many this process may keep busy; all by default.
+        shelf: Keeps the models, where they may leave the memory.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class InferenceApp:
         watchdog: Watchdog | None = None,
         has_batching: bool = True,
         processors: int = 0,
+        shelf: Shelf | None = None,
     ) -> None:
         self._plane = plane
         self._prediction_log = log
@@ -113,6 +116,7 @@ class InferenceApp:
         self._loads = loads
         self._lookups = lookups
         self._watchdog = watchdog or Watchdog(0.0)
+        self._shelf = shelf
         self._is_ready = False
         # One thread of its own: loading a version must not wait behind anything, nor hold up a request.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fleet")
@@ -151,6 +155,8 @@ class InferenceApp:
         except FlyballError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
+        if self._shelf is not None:
+            self._shelf.when_one_leaves(lambda: loop.call_soon_threadsafe(self._apart.forget))
         # What is loaded stays: the collector need not look at it again while requests wait.
         gc.collect()
         gc.freeze()
