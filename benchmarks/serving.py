@@ -6,6 +6,8 @@ Usage: python -m benchmarks.serving [PART ...]; prints one JSON line. Parts:
     model     the same server calling the same compiled model, with nothing else: what Flyball is measured against
     flyball   the gateway with everything on: schema, expectations, routing, the log before the answer, metrics
     stored    the gateway, half of the features from two views in the embedded online store
+    linear_model, linear    the same two with LogisticRegression instead of trees
+    grpc_model, grpc    the same two over gRPC, one row: asyncio's server of grpcio, and the gateway
     half      the gateway at half of its rate, by a timetable that a late answer does not stop: latency counts from
               when a request was due
     voters    the gateway with a slow model that has no compiled form (two forests that vote), with and without letting
@@ -33,7 +35,19 @@ from typing import Any
 
 from benchmarks.peers import serving_load, serving_peers
 
-_PARTS = ("constant", "model", "flyball", "stored", "voters", "half", "two")
+_PARTS = (
+    *("constant", "model", "flyball", "linear_model", "linear", "grpc_model", "grpc", "stored", "voters", "half"),
+    "two",
+)
+_SHARES = (
+    *(
+        ("flyball", "model", 1),
+        ("flyball", "model", 100),
+        ("linear", "linear_model", 1),
+        ("linear", "linear_model", 100),
+    ),
+    *(("grpc", "grpc_model", 1), ("stored", "model", 1)),
+)
 _PEERS = ("mlserver", "mlflow", "bentoml")
 _FOLDER = Path(__file__).parent / "peers"
 _ROWS, _CUSTOMERS = 20_000, 1_000
@@ -47,10 +61,10 @@ def main(parts: Sequence[str]) -> None:
         bench = Bench(Path(os.environ.get("BENCH_FOLDER", folder)))
         for part in parts:
             figures[part] = getattr(bench, part)()
-    for part, rows in (("flyball", 1), ("flyball", 100), ("stored", 1)):
-        if "model" in figures and part in figures:
-            limit, found = figures["model"][f"rows_{rows}"], figures[part][f"rows_{rows}"]
-            figures[f"{part}_share_of_model_rows_{rows}"] = {
+    for part, limited_by, rows in _SHARES:
+        if limited_by in figures and part in figures:
+            limit, found = figures[limited_by][f"rows_{rows}"], figures[part][f"rows_{rows}"]
+            figures[f"{part}_share_of_{limited_by}_rows_{rows}"] = {
                 "by_rate": round(found["per_second"] / limit["per_second"], 2),
                 "by_cpu": round(limit["cpu_us"] / found["cpu_us"], 2),
             }
@@ -85,6 +99,41 @@ class Bench:
             "megabytes": megabytes,
         }
 
+    def linear_model(self) -> dict[str, Any]:
+        self._prepare()
+        self._train("linear_training")
+        return self._bare("model", "linear")
+
+    def linear(self) -> dict[str, Any]:
+        self._prepare()
+        self._train("linear_training")
+        with self.gateway() as (process, port, _):
+            return self._press_both(process.pid, port, "linear")
+
+    def grpc_model(self) -> dict[str, Any]:
+        self._prepare()
+        port = find_port()
+        with _running(self._bare_command("grpc", port, "plain"), self._cores[0]) as process:
+            return {"rows_1": self._press_grpc(process, port)}
+
+    def grpc(self) -> dict[str, Any]:
+        grpc_port = find_port()
+        with self.gateway(grpc_port=grpc_port) as (process, _, _):
+            return {"rows_1": self._press_grpc(process, grpc_port)}
+
+    def _press_grpc(self, process: Any, port: int) -> dict[str, Any]:
+        """Ask from this process, on the other core; its own time is the larger part of each call."""
+        wait_for_port(port, process)
+        os.sched_setaffinity(0, {self._cores[-1]})
+        try:
+            asyncio.run(serving_load.press_grpc(port, "plain", 1, connections=_CONNECTIONS))
+            before_s = _cpu_s(process.pid)
+            requests = asyncio.run(serving_load.press_grpc(port, "plain", _SECONDS, connections=_CONNECTIONS))
+            took_s = _cpu_s(process.pid) - before_s
+        finally:
+            os.sched_setaffinity(0, set(self._cores))
+        return {"per_second": round(requests / _SECONDS), "cpu_us": round(took_s / requests * 1_000_000, 1)}
+
     def stored(self) -> dict[str, Any]:
         with self.gateway() as (process, port, _):
             return {"rows_1": self._press(process.pid, port, "stored", 1)}
@@ -94,10 +143,10 @@ class Bench:
             most = self._press(process.pid, port, "plain", 1)["per_second"]
             os.sched_setaffinity(0, {self._cores[-1]})
             try:
-                latencies = asyncio.run(serving_load.offer(port, "plain", most / 2, _SECONDS * 2.0))
+                offered = serving_load.offer(port, "plain", most / 2, _SECONDS * 2.0)
             finally:
                 os.sched_setaffinity(0, set(self._cores))
-        return {"rate": round(most / 2)} | serving_load.summary(latencies)
+        return {"rate": round(most / 2), "failures": offered.failures} | serving_load.summary(offered.latencies_ms)
 
     def two(self) -> dict[str, Any]:
         """All cores for everybody: what a second process brings where the load takes its share of both cores."""
@@ -133,23 +182,26 @@ class Bench:
             found = self._press_both(pid, port, serving_peers.ADDRESSES[name])
         return found | {"ready_s": round(ready_s, 1)}
 
-    def _bare(self, role: str) -> dict[str, Any]:
+    def _bare(self, role: str, model: str = "plain") -> dict[str, Any]:
         self._prepare()
         port = find_port()
-        command = [sys.executable, str(_FOLDER / "serving_bare.py"), role, str(self.project), str(self.home)]
-        with _running([*command, str(port)], self._cores[0]) as process:
-            wait_for(f"http://127.0.0.1:{port}/", process, any_status=True, body=serving_load.make_body("plain", 1, 0))
-            return self._press_both(process.pid, port, "plain")
+        with _running(self._bare_command(role, port, model), self._cores[0]) as process:
+            wait_for(f"http://127.0.0.1:{port}/", process, any_status=True, body=serving_load.make_body(model, 1, 0))
+            return self._press_both(process.pid, port, model)
+
+    def _bare_command(self, role: str, port: int, model: str) -> list[str]:
+        script = str(_FOLDER / "serving_bare.py")
+        return [sys.executable, script, role, str(self.project), str(self.home), str(port), model]
 
     @contextmanager
     def gateway(
-        self, processes: int = 1, core: int | None = 0, batching: str = "true"
+        self, processes: int = 1, core: int | None = 0, batching: str = "true", grpc_port: int = -1
     ) -> Iterator[tuple[Any, int, float]]:
         self._prepare()
         port = find_port()
         command = [sys.executable, "-m", "flyball.server.gateway", str(self.project), str(self.home)]
         settings = {
-            "FLYBALL_GRPC_PORT": "-1",
+            "FLYBALL_GRPC_PORT": str(grpc_port),
             "FLYBALL_GATEWAY_PROCESSES": str(processes),
             "FLYBALL_GATEWAY_BATCHING": batching,
         }
@@ -188,10 +240,16 @@ class Bench:
 
 
 def _materialise(project: Path, home: Path) -> None:
-    """Promote what is approved and bring its features online, as the loop does when it starts."""
+    """Promote what is approved and bring its features online, as the loop does when it starts; and run the project's
+    file before the gateway starts, as `flyball up` does."""
+    from flyball.domain.pipelines.fingerprints import clock_ns
+    from flyball.workspace.outline import keep_outline
     from flyball.workspace.workspace import Workspace
 
-    Workspace(project, home).loop.tick()
+    loaded_ns = clock_ns()
+    workspace = Workspace(project, home)
+    workspace.loop.tick()
+    keep_outline(home, workspace.project, loaded_ns=loaded_ns)
 
 
 def _write_data(folder: Path) -> None:
@@ -248,6 +306,18 @@ def wait_for(
                 return
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{url} did not answer: {error}") from error
+        time.sleep(0.02)
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until somebody listens."""
+    deadline = time.monotonic() + 60
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f"nobody listens at {port}")
         time.sleep(0.02)
 
 

@@ -5,15 +5,13 @@ prediction is not in the log, or memory grew. Two versions of one model take tur
 it, so that the log is sealed as it grows.
 """
 
-import asyncio
 import json
 import os
-import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +23,7 @@ from benchmarks.peers import serving_load
 _SWAP_EVERY_S = 10.0
 _SAMPLE_EVERY_S = 5.0
 _CONNECTIONS = 16
+_CALIBRATION_S = 5
 _MOST_GROWTH = 0.05
 
 
@@ -32,72 +31,56 @@ def main(minutes: float) -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(os.environ.get("BENCH_FOLDER", folder))
         bench = serving.Bench(root)
-        with bench.gateway() as (process, port, _):
-            most = serving_load.press(root, port, "plain", 1, 3, connections=_CONNECTIONS)["per_second"]
-            rate = min(most / 2, 2_000.0)  # more than this client sends on time
-            with _loop(bench), _swapping(bench) as swaps, _sampling(process.pid) as memory:
-                latencies, failures, ids = asyncio.run(_offer(port, rate, minutes * 60))
-        logged = _count(bench)
-    # The first half warms up: caches fill, and allocators keep what they took.
-    half = memory[len(memory) // 2 :]
-    growth = (max(half[-3:]) - min(half[:3])) / min(half[:3]) if len(half) > 5 else 0.0
+        before = _count(bench) if bench.home.exists() else 0
+        with bench.gateway(core=None) as (process, port, _), _loop(bench) as loop, _swapping(bench) as swaps:
+            # With all that goes on beside it: that is what the rest of the time looks like.
+            found = serving_load.press(root, port, "plain", 1, _CALIBRATION_S, connections=_CONNECTIONS)
+            rate = found["per_second"] / 2
+            with _sampling(process.pid, loop.pid) as memory:
+                offered = serving_load.offer(port, "plain", rate, minutes * 60, _CONNECTIONS)
+        logged = _count(bench) - before
+    gateway = [sample[0] for sample in memory]
+    growth = _growth(gateway)
+    least = offered.answered + found["requests"]
     figures: dict[str, Any] = {
         "benchmark": "soak",
         "minutes": minutes,
+        "most_per_second": found["per_second"],
         "rate": round(rate),
         "swaps": len(swaps),
-        "failures": failures,
-        "answered": ids,
+        "failures": offered.failures,
+        "answered": offered.answered,
+        "answered_and_logged": logged >= least,
         "logged": logged,
-        "megabytes": memory[:: max(1, len(memory) // 12)],
+        "gateway_megabytes": gateway[:: max(1, len(gateway) // 12)],
+        "loop_megabytes": [sample[1] for sample in memory][:: max(1, len(memory) // 12)],
         "growth_of_second_half": round(growth, 3),
-        **serving_load.summary(latencies),
+        **serving_load.summary(offered.latencies_ms),
     }
     print(json.dumps(figures))
-    return int(failures > 0 or logged < ids or growth > _MOST_GROWTH)
+    return int(offered.failures > 0 or logged < least or growth > _MOST_GROWTH)
 
 
-async def _offer(port: int, rate: float, seconds: float) -> tuple[list[float], int, int]:
-    """Send requests by a timetable and return latencies, failures, and how many were answered."""
-    head = f"POST {serving_load.address('plain')} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-    bodies = [serving_load.make_body("plain", 1, number) for number in range(64)]
-    requests = [f"{head}content-length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
-    latencies: list[float] = []
-    failures = answered = 0
-
-    async def connection(place: int) -> None:
-        nonlocal failures, answered
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        started, each = time.perf_counter(), _CONNECTIONS / rate
-        number = 0
-        while (due := started + (number + place / _CONNECTIONS) * each) < started + seconds:
-            if due > time.perf_counter():
-                await asyncio.sleep(due - time.perf_counter())
-            writer.write(requests[number % 64])
-            reply = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"content-length: (\d+)", reply.lower())
-            await reader.readexactly(int(length[1]))  # type: ignore[index]
-            number += 1
-            if reply.startswith(b"HTTP/1.1 200"):
-                answered += 1
-                latencies.append((time.perf_counter() - due) * 1_000)
-            else:
-                failures += 1
-
-    await asyncio.gather(*(connection(place) for place in range(_CONNECTIONS)))
-    return latencies, failures, answered
+def _growth(samples: list[float]) -> float:
+    """Return by which part memory grew in the second half; in the first, caches fill and allocators keep what they
+    took."""
+    half = samples[len(samples) // 2 :]
+    if len(half) < 6:
+        return 0.0
+    third = len(half) // 3
+    return statistics.median(half[-third:]) / statistics.median(half[:third]) - 1
 
 
 @contextmanager
-def _loop(bench: serving.Bench) -> Iterator[None]:
+def _loop(bench: serving.Bench) -> Iterator[subprocess.Popen[bytes]]:
     """Run the loop, which seals the log."""
     arguments = [str(bench.project), str(bench.home), "127.0.0.1", "0"]
     process = subprocess.Popen([sys.executable, "-m", "flyball.server.loop", *arguments])
     try:
-        yield
+        yield process
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 @contextmanager
@@ -131,13 +114,14 @@ def _swapping(bench: serving.Bench) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _sampling(pid: int) -> Iterator[list[float]]:
-    samples: list[float] = []
+def _sampling(*pids: int) -> Iterator[list[tuple[float, ...]]]:
+    """Note the memory of processes every few seconds."""
+    samples: list[tuple[float, ...]] = []
     is_over = threading.Event()
 
     def sample() -> None:
         while not is_over.wait(_SAMPLE_EVERY_S):
-            samples.append(serving.memory_mb(pid))
+            samples.append(tuple(map(serving.memory_mb, pids)))
 
     thread = threading.Thread(target=sample)
     thread.start()

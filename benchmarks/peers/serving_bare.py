@@ -1,8 +1,9 @@
 """The limits of `benchmarks.serving`: a server that answers a constant, or calls the model and does nothing else.
 
-Usage: python serving_bare.py constant|model PROJECT HOME PORT
+Usage: python serving_bare.py constant|model|grpc PROJECT HOME PORT MODEL
 """
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,11 @@ class _Body(msgspec.Struct):
     inputs: list[_Input]
 
 
-def main(role: str, project: str, home: str, port: str) -> None:
-    predict = _load(Path(project), Path(home)) if role == "model" else None
+def main(role: str, project: str, home: str, port: str, model: str) -> None:
+    predict = None if role == "constant" else _load(Path(project), Path(home), model)
+    if role == "grpc":
+        asyncio.run(_serve_grpc(port, predict))
+        return
     decode = msgspec.json.Decoder(_Body).decode
     encode = msgspec.json.Encoder().encode
 
@@ -59,11 +63,40 @@ def main(role: str, project: str, home: str, port: str) -> None:
     uvicorn.run(app, port=int(port), log_level="error", access_log=False, date_header=False, **options)
 
 
-def _load(project: Path, home: Path) -> Any:
+async def _serve_grpc(port: str, predict: Any) -> None:
+    """Serve the protocol's one call: its bytes are read, given to the model, and written."""
+    import grpc
+
+    from flyball.server.inference.oip.wire import SERVICE, make_messages
+
+    messages = make_messages()
+
+    async def infer(request: Any, _context: Any) -> Any:
+        given = request.inputs[0]
+        values = np.frombuffer(request.raw_input_contents[0]).reshape(tuple(given.shape))[:, 1:]
+        found = predict(values)
+        output = {"name": "prediction", "datatype": "FP64", "shape": [len(values)]}
+        return messages["ModelInferResponse"](
+            model_name="plain", model_version="1", id="0", outputs=[output], raw_output_contents=[found.tobytes()]
+        )
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        infer,
+        request_deserializer=messages["ModelInferRequest"].FromString,
+        response_serializer=messages["ModelInferResponse"].SerializeToString,
+    )
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"ModelInfer": handler}),))
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+def _load(project: Path, home: Path, model: str) -> Any:
     """Return the model as the gateway computes it."""
     from flyball.workspace.workspace import Workspace
 
-    loaded = Workspace(project, home).packages.load("plain/1")
+    loaded = Workspace(project, home).packages.load(f"{model}/1")
     names = [field.name for field in loaded.signature.features.fields]
     predict_array = getattr(loaded.predictor, "predict_array", None)
     if predict_array is not None:
@@ -74,4 +107,4 @@ def _load(project: Path, home: Path) -> Any:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5])
+    main(*sys.argv[1:6])

@@ -6,11 +6,15 @@ import re
 import statistics
 import subprocess
 import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 _BODIES = 64
-_FIELDS = {"plain": 20, "stored": 10, "voters": 20}
+_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+_FIELDS = {"plain": 20, "linear": 20, "stored": 10, "voters": 20}
 _ADDRESSES = {name: f"/v2/models/{name}/infer" for name in _FIELDS}
 
 
@@ -68,41 +72,139 @@ def _milliseconds(text: str, name: str) -> float:
     return round(float(number) * {"us": 0.001, "ms": 1.0, "s": 1_000.0}[unit], 3)
 
 
-async def offer(port: int, model: str, rate: float, seconds: float, connections: int = 16) -> list[float]:
-    """Send requests by a timetable and return the latencies, in milliseconds, from when each was due."""
+async def press_grpc(port: int, model: str, seconds: float, *, connections: int) -> int:
+    """Return how many calls of gRPC were answered, over connections that never pause."""
+    import grpc
+    import numpy as np
+
+    from flyball.server.inference.oip.wire import SERVICE, make_messages
+
+    request = make_messages()["ModelInferRequest"]
+    calls = []
+    for number in range(_BODIES):
+        values = np.array(json.loads(make_body(model, 1, number))["inputs"][0]["data"])
+        tensor = {"name": "rows", "datatype": "FP64", "shape": [1, len(values)]}
+        message = request(model_name=model, inputs=[tensor], raw_input_contents=[values.tobytes()])
+        calls.append(message.SerializeToString())
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    count, end = 0, time.perf_counter() + seconds
+
+    async def keep_asking(place: int) -> None:
+        nonlocal count
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+            infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+            while time.perf_counter() < end:
+                await infer(calls[(count + place) % _BODIES])
+                count += 1
+
+    await asyncio.gather(*map(keep_asking, range(connections)))
+    return count
+
+
+class Offered:
+    """What became of requests that were sent by a timetable.
+
+    Attributes:
+        latencies_ms: From when each was due to be sent until all of its answer was there.
+        answered: How many were answered with status 200.
+        failures: How many were not.
+    """
+
+    def __init__(self) -> None:
+        self.latencies_ms = array("d")
+        self.answered = 0
+        self.failures = 0
+
+
+class _Lane(asyncio.Protocol):
+    """One connection with at most one request under way."""
+
+    def __init__(self, offered: Offered, done: Callable[["_Lane"], None]) -> None:
+        self._offered = offered
+        self._done = done
+        self._data = b""
+        self._due_s = 0.0
+        self._is_open = False
+        self._transport: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._is_open = True
+
+    def ask(self, request: bytes, due_s: float) -> None:
+        self._due_s = due_s
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        head, end, body = self._data.partition(b"\r\n\r\n")
+        if not end or len(body) < int(_LENGTH.search(head)[1]):  # type: ignore[index]
+            return
+        self._data = b""
+        if head.startswith(b"HTTP/1.1 200"):
+            self._offered.answered += 1
+            self._offered.latencies_ms.append((time.perf_counter() - self._due_s) * 1_000)
+        else:
+            self._offered.failures += 1
+        self._done(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._is_open:
+            return
+        self._offered.failures += 1
+        raise SystemExit(f"the server ended a connection: {error}")
+
+    def close(self) -> None:
+        self._is_open = False
+        self._transport.close()
+
+
+def offer(port: int, model: str, rate: float, seconds: float, connections: int = 16) -> Offered:
+    """Send requests by a timetable, some each millisecond, which a late answer does not stop."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_offer(port, model, rate, seconds, connections))
+
+
+async def _offer(port: int, model: str, rate: float, seconds: float, connections: int) -> Offered:
     head = f"POST {address(model)} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: "
     bodies = [make_body(model, 1, number) for number in range(_BODIES)]
     requests = [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
-    free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+    offered = Offered()
+    free: deque[_Lane] = deque()
+    waiting: deque[tuple[bytes, float]] = deque()
+    loop = asyncio.get_running_loop()
+
+    def done(lane: _Lane) -> None:
+        if waiting:
+            lane.ask(*waiting.popleft())
+        else:
+            free.append(lane)
+
     for _ in range(connections):
-        free.put_nowait(await asyncio.open_connection("127.0.0.1", port))
-    latencies: list[float] = []
-
-    async def one(number: int, due: float) -> None:
-        reader, writer = await free.get()
-        writer.write(requests[number % _BODIES])
-        reply = await reader.readuntil(b"\r\n\r\n")
-        if not reply.startswith(b"HTTP/1.1 200"):
-            raise SystemExit(f"the server answered {reply[:40]!r}")
-        length = re.search(rb"content-length: (\d+)", reply.lower())
-        await reader.readexactly(int(length[1]))  # type: ignore[index]
-        latencies.append((time.perf_counter() - due) * 1_000)
-        free.put_nowait((reader, writer))
-
+        free.append((await loop.create_connection(lambda: _Lane(offered, done), "127.0.0.1", port))[1])
+    lanes = list(free)
     started = time.perf_counter()
-    tasks: list[asyncio.Task[None]] = []
-    for number in range(int(rate * seconds)):
-        due = started + number / rate
-        if due > time.perf_counter():
-            await asyncio.sleep(due - time.perf_counter())
-        tasks.append(asyncio.create_task(one(number, due)))
-    await asyncio.gather(*tasks)
-    while not free.empty():
-        free.get_nowait()[1].close()
-    return latencies
+    number, count = 0, int(rate * seconds)
+    while number < count:
+        now = time.perf_counter()
+        until = min(count, int((now - started) * rate) + 1)
+        waiting.extend((requests[at % _BODIES], now) for at in range(number, until))
+        number = until
+        while waiting and free:
+            free.popleft().ask(*waiting.popleft())
+        await asyncio.sleep(0.001)
+    deadline = time.perf_counter() + 30
+    while offered.answered + offered.failures < count and time.perf_counter() < deadline:
+        await asyncio.sleep(0.01)
+    offered.failures += count - offered.answered - offered.failures
+    for lane in lanes:
+        lane.close()
+    return offered
 
 
-def summary(latencies_ms: list[float]) -> dict[str, Any]:
+def summary(latencies_ms: Sequence[float]) -> dict[str, Any]:
     """Return the figures that people compare."""
     ordered = sorted(latencies_ms)
     return {

@@ -7,6 +7,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     VotingClassifier,
 )
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -49,6 +50,17 @@ def plain_training():
     return fb.candidate("plain", train(data), metrics={"rows": 1.0}, data=data)
 
 
+@fb.step
+def train_linear(data: fb.TrainingSet) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(data.X, data.y)
+
+
+@fb.pipeline
+def linear_training():
+    data = fb.training_set(rows, label=outcomes["label"])
+    return fb.candidate("linear", train_linear(data), metrics={"rows": 1.0}, data=data)
+
+
 @fb.pipeline
 def stored_training():
     data = fb.training_set(orders, label=outcomes["label"], features=[paid, visited])
@@ -72,5 +84,6 @@ def voters_training():
 
 
 plain = fb.Endpoint(model="plain", gates=[fb.metric("rows") >= 1], approval="auto")
+linear = fb.Endpoint(model="linear", gates=[fb.metric("rows") >= 1], approval="auto")
 voters = fb.Endpoint(model="voters", gates=[fb.metric("rows") >= 1], approval="auto")
 stored = fb.Endpoint(model="stored", gates=[fb.metric("rows") >= 1], approval="auto")
