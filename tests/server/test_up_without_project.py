@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -49,3 +50,6 @@ def test_two_processes_keep_what_clients_log(system: System) -> None:
     with pytest.raises(BackendUnavailableError, match="takes no runs: status 404"):
         destination.receive("r", 0, [])
     destination.close()
+    with urlopen(f"http://127.0.0.1:{system.port}/", timeout=10) as page:
+        assert page.headers["content-type"].startswith("text/html")
+        assert b"/api/2.0/mlflow/runs/get" in page.read()

@@ -15,6 +15,7 @@ from flyball.server.lifeline import when_supervisor_ends
 from flyball.server.mlflow.app import MlflowApp, serves
 from flyball.server.spools import start_taking_up
 from flyball.server.webhooks import start_telling
+from flyball.server.welcome import welcome
 from flyball.workspace.home import Home
 
 
@@ -38,7 +39,8 @@ def main(project: str, home: str, host: str, port: str) -> None:
     if is_whole:
         rest.load()
     health = Health(place, (host, int(port) + 1) if is_whole else None)
-    app = mount(MlflowApp(rooms), serves, mount(health, lambda path: path == "/health", rest))
+    rest_and_page = mount(welcome, lambda path: path == "/", rest)
+    app = mount(MlflowApp(rooms), serves, mount(health, lambda path: path == "/health", rest_and_page))
     # What is loaded stays, and a page of a thousand runs makes a hundred thousand objects: looking through them again
     # and again for cycles would take as long as the page.
     gc.collect()
