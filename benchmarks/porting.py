@@ -102,6 +102,7 @@ def fill_native(home: Home, count: int) -> None:
 
 def copy_rows(path: Path, target: Path) -> float:
     """Return how long the plain copy of the rows takes."""
+    target.unlink(missing_ok=True)
     started = time.perf_counter()
     sql = sqlite3.connect(target)
     sql.execute(f"ATTACH '{path}' AS there")
