@@ -105,12 +105,12 @@ class Shop:
     def push(self, customer: int, hour: int, amount: float) -> None:
         """Push a row of an hour that has been, and note the newest of each customer; of ties the last."""
         at = min(self.begin + hour * _HOUR, self.clock.now())
+        self.clock.advance(timedelta(microseconds=1))  # a row that became known in the same microsecond would stay
         rows = {"customer_id": [customer], "paid_at": [at], "streamed": [amount], "held_us": [to_us(at)]}
         workspace = self.versions[0]
         workspace.features.push(workspace.project.view("streamed"), rows)
         if customer not in self.pushed or to_us(at) >= self.pushed[customer][0]:
             self.pushed[customer] = (to_us(at), amount)
-        self.clock.advance(timedelta(microseconds=1))
 
     def _write(self, payments: list[Any], visits: list[Any]) -> None:
         self._put(
