@@ -23,6 +23,7 @@ from benchmarks.feature_cases.project import (
     redis_server,
     write_rows,
 )
+from flyball.domain.features.rows import encode_rows
 from flyball.workspace.feature_store import FeatureStore
 from flyball.workspace.workspace import Workspace
 
@@ -57,7 +58,9 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def write(folder: Path) -> dict[str, Any]:
-    """A frame of a thousand rows, in rows a second, and of one, in microseconds; Flyball's are pushed, with checks."""
+    """A frame of a thousand rows, in rows a second, and of one, in microseconds: into the store, as a materialisation
+    writes them, and pushed, with checks and kept twice.
+    """
     told: dict[str, Any] = {}
     with redis_server(folder) as url:
         for store in ("lmdb", "redis"):
@@ -68,14 +71,17 @@ def write(folder: Path) -> dict[str, Any]:
             raw_write(limits.pack(limits.newest(folder / store / "rows.parquet")))
             table = pl.read_parquet(folder / store / "rows.parquet").head(1_000)
             for rows, times in ((1_000, 60), (1, 300)):
-                mine, limit = _interleaved(
-                    [lambda frame: features.push("tx", frame), lambda frame: raw_write(limits.pack(frame))],
-                    [table.head(rows).with_columns(at=_later(number)) for number in range(times)],
+                spent = _interleaved(
+                    [
+                        _store_write(workspace),
+                        lambda taken: raw_write(limits.pack(taken[0])),
+                        lambda taken: features.push("tx", taken[1]),
+                    ],
+                    [_make_later(table.head(rows), number) for number in range(times)],
                 )
-                if rows > 1:
-                    mine, limit = (round(rows / spent * 1e6) for spent in (mine, limit))
                 unit = "rows_per_s" if rows > 1 else "us"
-                told |= {f"{store}_{rows}_{unit}": mine, f"{store}_{rows}_limit_{unit}": limit}
+                for name, us in zip(("", "limit_", "pushed_"), spent, strict=True):
+                    told[f"{store}_{rows}_{name}{unit}"] = us if rows == 1 else round(rows / us * 1e6)
         told |= run_feast(folder, "write", url)
     return told
 
@@ -121,8 +127,19 @@ def _interleaved(works: Sequence[Callable[[Any], object]], arguments: Sequence[A
     return [round(statistics.median(spent) / 1_000, 1) for spent in taken]
 
 
-def _later(number: int) -> pl.Expr:
-    return pl.lit(START + timedelta(days=200, seconds=number)).dt.cast_time_unit("us")
+def _store_write(workspace: Workspace) -> Callable[[Any], object]:
+    """Return a write of newer rows of a frame, packing included."""
+    version = workspace.features.view_version(workspace.project.views["tx"])
+    columns = workspace.features.online.columns("tx", version)
+    store = workspace.features._online
+    return lambda taken: store.write(f"tx@{version}", encode_rows(taken[0], ["customer_id"], "at", "known", columns))
+
+
+def _make_later(frame: pl.DataFrame, number: int) -> tuple[pl.DataFrame, dict[str, list[Any]]]:
+    """Return newer rows: a frame for the store, and plain columns, as a request brings them, to be pushed."""
+    at = pl.lit(START + timedelta(days=200, seconds=number)).dt.cast_time_unit("us")
+    newer = frame.with_columns(at=at, known=at)
+    return newer, newer.drop("known").to_dict(as_series=False)
 
 
 def run_feast(folder: Path, case: str, url: str) -> dict[str, Any]:

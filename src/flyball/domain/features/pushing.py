@@ -1,5 +1,6 @@
 """Writes values into the online store as they arrive, before the next materialisation computes them from a table."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from types import NoneType
@@ -18,6 +19,7 @@ from flyball.storage.online.port import OnlineRow, OnlineStore
 
 EVENT_TIMESTAMP, CREATED = "event_timestamp", "created"
 """What Feast's clients call the two times, whatever the table calls them."""
+_FEW = 100
 _LARGEST = 2**63 - 1
 _Int64 = Annotated[int, msgspec.Meta(ge=-_LARGEST - 1, le=_LARGEST)]
 _KINDS: dict[DType, Any] = {
@@ -121,10 +123,18 @@ def _read_column(values: Sequence[Any], field: Field, problems: list[str], *, is
 
 def _to_list(values: Any) -> list[Any]:
     """Return the values of a column of NumPy, pandas or Polars as Python has them."""
+    if _is_series(values) and len(values) > _FEW and values.dtype.is_numeric() and not values.null_count():
+        values = values.to_numpy()  # whose lists take a fifth of the time
     for method in ("tolist", "to_list"):
         if hasattr(values, method):
             return list(getattr(values, method)())
     return list(values)
+
+
+def _is_series(values: Any) -> bool:
+    """Tell whether a column is one of Polars, without loading it."""
+    polars = sys.modules.get("polars")
+    return polars is not None and isinstance(values, polars.Series)
 
 
 def _read_values(values: Sequence[Any], field: Field, problems: list[str], *, is_key: bool) -> Sequence[Any]:
@@ -160,6 +170,8 @@ def _read_value(value: Any, field: Field, *, is_key: bool) -> Any:
 
 def _read_times(values: Sequence[Any]) -> list[int]:
     """Return instants in microseconds."""
+    if _is_series(values) and str(values.dtype).startswith("Datetime") and not values.null_count():  # type: ignore[attr-defined]
+        return list(values.dt.epoch("us").to_list())  # type: ignore[attr-defined]
     if not isinstance(values, list | tuple):
         values = _to_list(values)
     if values and values.count(values[0]) == len(values):  # as rows of one batch often have it

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MARK = b"\x00materialised"
 """The key of the row that says what the others come from; keys of entities begin with another byte."""
 _TAG_BYTES = 5
+_PART = 10_000
+_FEW = 100
 _TAGGED = b"\xc1"  # begins no MessagePack
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Any]).decode
@@ -119,16 +121,27 @@ def encode_columns(
 
 def encode_rows(frame: "pl.DataFrame", keys: Sequence[str], time: str, usable: str, columns: Schema) -> list[OnlineRow]:
     """Return the rows of a frame as the online store keeps them."""
-    import polars as pl
-
+    if frame.is_empty():
+        return []
     tag = tag_of(columns)
-    key_rows = frame.select(keys).iter_rows()
     is_int = len(keys) == 1 and frame.schema[keys[0]].is_integer()
-    encoded_keys = (_encode(key) if is_int else encode_key(key) for key in key_rows)
-    payloads = (tag + _encode(values) for values in frame.select(columns.names).iter_rows(buffer_size=4_096))
-    event_times = frame.get_column(time).to_physical().to_list()
-    known = frame.select(pl.col(usable).to_physical()).to_series().to_list()
-    return _rows(zip(encoded_keys, event_times, known, payloads, strict=True))
+    encode = _encode if is_int else encode_key
+    rows: list[OnlineRow] = []
+    for part in frame.iter_slices(_PART):  # rows of Python take ten times the memory
+        encoded_keys = map(encode, zip(*[_to_list(part.get_column(key)) for key in keys], strict=True))
+        values = zip(*[_to_list(part.get_column(name)) for name in columns.names], strict=True)
+        payloads = [tag + _encode(row) for row in values]
+        event_times, known = (part.get_column(name).to_physical() for name in (time, usable))
+        rows += _rows(zip(encoded_keys, _to_list(event_times), _to_list(known), payloads, strict=True))
+    return rows
+
+
+def _to_list(column: "pl.Series") -> list[Any]:
+    """Return a column's values as Python has them; by way of NumPy, a fifth of the time where it can hold them."""
+    if len(column) > _FEW and column.dtype.is_numeric() and not column.null_count():
+        found: list[Any] = column.to_numpy().tolist()
+        return found
+    return column.to_list()
 
 
 def _rows(rows: Iterable[tuple[bytes, int, int, bytes]]) -> list[OnlineRow]:
