@@ -287,6 +287,8 @@ def main(names: list[str]) -> None:
                 if cluster is None:
                     continue
                 database = cluster.new_database()
+            if name == "tuned-postgresql":  # the driver that is installed for it; later SQLAlchemy prefers another
+                database = database.replace("postgresql://", "postgresql+psycopg2://")
             try:
                 result["servers"][name] = measure(name, cases, database, answers)
             except (RuntimeError, subprocess.SubprocessError) as error:
