@@ -17,6 +17,7 @@ CASES: dict[str, tuple[str, str]] = {
     "joins": ("joins", "small"),
     "joins_large": ("joins", "large"),
     "joins_hundred": ("joins", "hundred"),
+    "aggregates": ("aggregates", "grow"),
     "read": ("online", "read"),
     "write": ("online", "write"),
     "materialise": ("online", "materialise"),
