@@ -13,6 +13,7 @@ os.environ |= {
 
 import matplotlib.pyplot as plt
 import mlflow
+import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from sklearn.datasets import load_iris
@@ -104,8 +105,10 @@ def pictures_and_tables() -> None:
         mlflow.log_table({"question": ["c"], "answer": [3]}, "answers.json")
         mlflow.log_dict({"a": [1]}, "deep/in/folders/ünï 🎯.json")
         mlflow.log_text("what it says", "notes.txt")
+        mlflow.log_image(np.zeros((4, 4, 3), dtype=np.uint8), key="dogs", step=3, synchronous=True)
     run_id = run.info.run_id
-    assert files(run_id) == {"plots", "answers.json", "deep", "notes.txt"}
+    assert files(run_id) == {"plots", "answers.json", "deep", "notes.txt", "images"}
+    assert {name.partition("+timestamp")[0] for name in files(run_id, "images")} == {"images/dogs+step+3"}
     assert files(run_id, "deep/in/folders") == {"deep/in/folders/ünï 🎯.json"}
     assert list(mlflow.load_table("answers.json", run_ids=[run_id])["answer"]) == [1, 2, 3]
     root = client.get_run(run_id).info.artifact_uri

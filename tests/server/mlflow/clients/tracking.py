@@ -161,6 +161,14 @@ def tuning() -> None:
     assert abs(frame["metrics.loss"][0] - study.best_value) < 1e-12
 
 
+def system_metrics() -> None:
+    mlflow.set_system_metrics_sampling_interval(0.1)
+    mlflow.set_system_metrics_samples_before_logging(1)
+    with mlflow.start_run(log_system_metrics=True) as run:
+        time.sleep(0.6)
+    assert "system/cpu_utilization_percentage" in client.get_run(run.info.run_id).data.metrics
+
+
 def quick() -> None:
     """A kept-alive connection never waits for the kernel's delayed acknowledgement (40 ms)."""
     run = client.create_run("0").info.run_id
@@ -172,5 +180,5 @@ def quick() -> None:
     assert sorted(took)[50] < 0.03, sorted(took)[50]
 
 
-for part in (experiments, fluent, batches, long_history, pages, tuning, quick):
+for part in (experiments, fluent, batches, long_history, pages, tuning, system_metrics, quick):
     part()
