@@ -61,6 +61,8 @@ MAX_BODY_BYTES = 8_000_000
 MOST_WAITING = 1_000
 _PREDICT = "/predict/"
 _ADDRESSES = "POST /predict/ENDPOINT, GET /health and GET /metrics; GET / lists all"
+# A body that is sent a byte a chunk takes six times as much.
+_LONGEST_IN_CHUNKS = 8
 _REFRESH_EVERY_S = 0.1
 _ROTATE_EVERY_S = 1.0
 # As nginx logs it: nobody was there to be answered.
@@ -135,6 +137,7 @@ class InferenceApp:
             grpc_address=grpc_address,
         )
         self.short_way = ShortWay(plane, self._telemetry, self.answer_read, self._apart, most_waiting=most_waiting)
+        self.short_way.most_message_bytes = _LONGEST_IN_CHUNKS * max_body_bytes
         self.short_way.add(b"/predict/", b"", self._own)
         self.short_way.add(b"/v2/models/", b"/infer", self._protocols.rest)
 

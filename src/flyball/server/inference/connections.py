@@ -27,8 +27,6 @@ _JSON_TYPES = frozenset((b"application/json", b"application/json; charset=utf-8"
 _PATIENCE_S = 20.0
 _SLOWEST_BYTES_PER_S = 1_000
 _LONGEST_HEAD_BYTES = 65_536
-# The longest body that is read has 8 MB by default; sent in tiny chunks it takes several times as much.
-_LONGEST_MESSAGE_BYTES = 500_000_000
 _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -139,7 +137,7 @@ class GatewayConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """See `HttpToolsProtocol`."""
-        self._most_bytes = _LONGEST_MESSAGE_BYTES
+        self._most_bytes = self._short_way.most_message_bytes
         self._route = self._find_route()
         if self._route is None:
             super().on_headers_complete()

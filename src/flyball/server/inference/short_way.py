@@ -6,6 +6,7 @@ waits for company: what is there is taken.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -94,6 +95,7 @@ class ShortWay:
 
     Attributes:
         connections: All that are open.
+        most_message_bytes: A client that sends so much as one request loses its connection.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class ShortWay:
         self._routes: dict[bytes, Route] = {}
         self._waiting: list[Waiting] = []
         self.connections: set[Connection] = set()
+        self.most_message_bytes = sys.maxsize
 
     def end_slow(self) -> None:
         """End the connections of clients that send too slowly; call it once a second."""
