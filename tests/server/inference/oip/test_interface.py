@@ -39,6 +39,7 @@ def test_more_than_two_classes_have_scores() -> None:
     assert made.answered == ("prediction", "scores")
     answered = Answered(
         endpoint="e",
+        first_id="i",
         ids=["i", "j"],
         versions=["m/1", "m/2"],
         predictions=["a", "c"],
