@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ def http(folder: Path) -> dict[str, Any]:
                 script = _write_script(folder, entities)
                 rates = [(_press(port + 1, script), _press(bare_port, script)) for _ in range(_ROUNDS)]
                 told[f"{entities}_per_s"], told[f"{entities}_limit_per_s"] = map(max, zip(*rates, strict=True))
-                told[f"{entities}_share"] = round(max(mine / bare for mine, bare in rates), 2)
+                told[f"{entities}_share"] = round(statistics.median(mine / bare for mine, bare in rates), 2)
         told |= _feast(folder, url)
     return told
 
@@ -46,7 +47,10 @@ def _feast(folder: Path, url: str) -> dict[str, Any]:
     feast = FEAST.with_name("feast")
     command = [feast, "-c", folder / "feast" / "redis", "serve", "-p", port, "--no-access-log"]
     with _running(command, port, timeout_s=90.0):
-        return {f"feast_{entities}_per_s": _press(port, _write_script(folder, entities)) for entities in (1, 100)}
+        try:
+            return {f"feast_{entities}_per_s": _press(port, _write_script(folder, entities)) for entities in (1, 100)}
+        except SystemExit as failed:  # its connections break where the machine is busy; our figures stand
+            return {"feast": str(failed)[:200]}
 
 
 @contextmanager
