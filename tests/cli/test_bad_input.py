@@ -208,6 +208,7 @@ def test_references_that_mean_nothing(trained: Path, flyball: Command) -> None:
     assert_refused(flyball(trained, "approve", "latenes/1", "--as", "ana"), "did you mean 'lateness'")
     assert_refused(flyball(trained, "history", "parsel", "--at", "2026-01-01"), "did you mean 'parcel'")
     assert_refused(flyball(trained, "history", "parcel", "--at", "soon"), "'soon'", "--at")
+    assert_refused(flyball(trained, "history", "parsel"), "did you mean 'parcel'")
     assert_refused(flyball(trained, "snapshot", "parsels"), "did you mean 'parcels'")
 
 

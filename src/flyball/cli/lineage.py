@@ -26,10 +26,10 @@ def trace(place: Place, prediction: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--at", required=True, help='The instant, such as "2026-03-01 14:05"; UTC where no zone is given.')
+@click.option("--at", help='The instant, such as "2026-03-01 14:05"; UTC where no zone is given.  [default: now]')
 @json_option
 @place_options
-def history(place: Place, name: str, at: str, as_json: bool) -> None:
+def history(place: Place, name: str, at: str | None, as_json: bool) -> None:
     """Show what was live on the endpoint NAME at an instant, or what the aliases of the model NAME meant.
 
     \b
@@ -41,7 +41,9 @@ def history(place: Place, name: str, at: str, as_json: bool) -> None:
     from flyball.workspace.histories import read_history
     from flyball.workspace.workspace import Workspace
 
-    found = read_history(Workspace(place.project, place.home), name, parse_instant(at, what="--at"))
+    workspace = Workspace(place.project, place.home)
+    instant = workspace.clock.now() if at is None else parse_instant(at, what="--at")
+    found = read_history(workspace, name, instant)
     emit(found, as_json=as_json, text=draw_history)
 
 

@@ -54,7 +54,10 @@ class MlflowFile:
         self.name = f"sqlite:///{path}"
         self._folders = folders
         if not path.is_file():
-            raise SourceInvalidError(f"there is no file {str(path)!r}", hint="Name the file of mlflow's database.")
+            raise SourceInvalidError(
+                f"there is no file {str(path)!r}",
+                hint="Name the file of mlflow's database; or a server, as http://HOST:PORT.",
+            )
         self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         try:
             tables = [
