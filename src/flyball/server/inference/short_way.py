@@ -23,7 +23,8 @@ from flyball.server.problems import TooBusyError
 
 MOST_TOGETHER = 64
 """So many requests are answered together at most, so that none waits for many others."""
-_WORTH_NOTING_S = 0.01
+WORTH_NOTING_S = 0.01
+"""What takes less is not slow, whatever is learnt of it."""
 # As nginx logs it: nobody was there to be answered.
 _CLIENT_LEFT = "499"
 
@@ -198,7 +199,7 @@ class ShortWay:
     def _answer_direct(self, begun: Sequence[Waiting], asks: Sequence[DirectAsk]) -> None:
         # The shadows of all are computed after the last of them is answered.
         later: list[Callable[[], None]] = []
-        _count_together(begun, asks)
+        count_together([request.exchange for request in begun], asks)
         watch = self._apart.watch()
         answers = self._plane.answer_direct(asks, defer=later.append)
         # Many rows take long without holding up anybody for long each.
@@ -210,7 +211,7 @@ class ShortWay:
                 continue
             request.exchange.mark("log")
             route = request.route
-            if took_s > _WORTH_NOTING_S or self._apart.is_slow(route.path):
+            if took_s > WORTH_NOTING_S or self._apart.is_slow(route.path):
                 self._apart.note(route.path, took_s)
             body = route.protocol.finish(route.endpoint, answer, request.state, request.exchange)
             self._finish(request, Reply(200, body))
@@ -262,12 +263,11 @@ class ShortWay:
         self._telemetry.finish(exchange, "POST", request.route.path, str(reply.status))
 
 
-def _count_together(begun: Sequence[Waiting], asks: Sequence[DirectAsk]) -> None:
+def count_together(exchanges: Sequence[Exchange], asks: Sequence[DirectAsk]) -> None:
     """Note how many requests to each endpoint are computed together; the first of them tells it."""
     first: dict[str, Exchange] = {}
-    for request, ask in zip(begun, asks, strict=True):
+    for exchange, ask in zip(exchanges, asks, strict=True):
         if ask.block.height <= MOST_SHARED_ROWS:
-            exchange = request.exchange
             exchange.together = 0
             first.setdefault(exchange.endpoint, exchange).together += 1
 

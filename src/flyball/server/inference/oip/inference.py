@@ -7,6 +7,7 @@ import msgspec
 
 from flyball.core.errors import InvalidInputError, UnknownNameError
 from flyball.domain.serving.answers import Answer
+from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.direct import find_direct
 from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk
 from flyball.domain.serving.fleet import NothingLiveError
@@ -59,6 +60,11 @@ class OpenInference:
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
         self._interfaces: dict[str, tuple[LoadedVersion, Interface]] = {}
+
+    @property
+    def plane(self) -> DataPlane:
+        """What answers."""
+        return self._asker.plane
 
     def needs_loading(self, model: str, version: str) -> bool:
         """Tell whether the version that a caller names is not in memory; raises `UnknownNameError`."""
