@@ -25,7 +25,9 @@ def train(name, port):
         frame = pd.DataFrame(fields, columns=names)
         model.fit(frame, label)
         signature = mlflow.models.infer_signature(frame, model.predict_proba(frame)[:, 1])
-        mlflow.sklearn.save_model(model, "model", signature=signature, pyfunc_predict_fn="predict_proba")
+        # Newer skops, its default, does not load the trees again.
+        options = {"serialization_format": "cloudpickle", "pyfunc_predict_fn": "predict_proba"}
+        mlflow.sklearn.save_model(model, "model", signature=signature, **options)
         return
     model.fit(fields, label)
     if name == "mlserver":
