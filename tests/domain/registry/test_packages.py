@@ -22,6 +22,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 from tests.domain.registry.projects import ALL, NUMBERS, make_rows, make_source, make_training_set
+from tests.peers import peer_python
 
 from flyball.core.errors import NotFoundError
 from flyball.core.files import DiskFullError
@@ -436,9 +437,9 @@ def test_what_a_killed_process_was_building_is_removed_by_the_next_one(tmp_path:
 # MLflow
 
 
-def test_mlflow_loads_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlflow")
-    pandas = pytest.importorskip("pandas")
+@pytest.mark.slow
+def test_mlflow_loads_a_package(tmp_path: Path) -> None:
+    python = peer_python("mlflow")
     script = (
         "import sys, json, warnings; warnings.simplefilter('ignore')\n"
         "import mlflow.pyfunc, mlflow.sklearn, pandas\n"
@@ -448,9 +449,8 @@ def test_mlflow_loads_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     model, features, label = fit("columns")
     package = build_package(tmp_path, make_contents(model, features, label), Runtimes())
-    rows = pandas.DataFrame(ROWS.select(features)[:5].to_dict(as_series=False))
     ran = subprocess.run(
-        [sys.executable, "-c", script, str(package.path), rows.to_json(orient="records")],
+        [python, "-c", script, str(package.path), ROWS.select(features)[:5].write_json()],
         env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true"},
         capture_output=True,
         text=True,
