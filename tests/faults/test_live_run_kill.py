@@ -5,8 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ import pytest
 from flyball.domain.tracking.runs import RunStatus
 from flyball.workspace.home import Home
 from tests.faults.test_tracking_kill import kill_everything, kill_server
-from tests.servers import postgresql
 from tests.stories.system import System, environment
 
 pytestmark = pytest.mark.slow
@@ -40,59 +37,45 @@ run.finish(timeout=timedelta(seconds=float(sys.argv[5])))
 """
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[System]:
-    """A server of runs alone; the programs that log to it have a home of their own, as on another machine."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    with ExitStack() as stack:
-        if request.param == "postgresql":
-            server = stack.enter_context(postgresql(settings=()))
-            (folder / "flyball.toml").write_text(f'database = "{server.new_database()}"\n')
-        made = System(folder)
-        stack.callback(made.stop)
-        yield made
-
-
-def test_programs_and_their_server_are_killed_again_and_again(system: System, tmp_path: Path) -> None:
-    system.up()
+def test_programs_and_their_server_are_killed_again_and_again(tracking_server: System, tmp_path: Path) -> None:
+    tracking_server.up()
     # Every other one never comes to its end.
     counts = [STEPS if number % 2 else 10**6 for number in range(PROGRAMS)]
-    programs = [start(system, tmp_path / "laptop", count, 0.002, 30) for count in counts]
+    programs = [start(tracking_server, tmp_path / "laptop", count, 0.002, 30) for count in counts]
     ids = [program.stdout.readline().strip() for program in programs if program.stdout]
     dice = random.Random(SEED)
     doomed = programs[::2]
     for number, program in enumerate(doomed):
         time.sleep(dice.uniform(0.3, 1.0))
         if number % 2:
-            kill_everything(system)
+            kill_everything(tracking_server)
             program.kill()
-            system.up()
+            tracking_server.up()
         else:
-            kill_server(system)
+            kill_server(tracking_server)
             program.kill()
-            system.wait_until_ready()
+            tracking_server.wait_until_ready()
     told = [program.communicate(timeout=60) for program in programs]
-    send(system, tmp_path / "laptop")
+    send(tracking_server, tmp_path / "laptop")
     for program, run_id, (said, _) in zip(programs, ids, told, strict=True):
         logged = int(said.split()[-1]) + 1
         is_doomed = program in doomed
         assert program.returncode == (-signal.SIGKILL if is_doomed else 0)
         assert is_doomed or logged == STEPS
-        check(system, run_id, at_least=logged, status=RunStatus.FAILED if is_doomed else RunStatus.SUCCEEDED)
+        check(tracking_server, run_id, at_least=logged, status=RunStatus.FAILED if is_doomed else RunStatus.SUCCEEDED)
 
 
-def test_a_server_that_was_away_for_the_whole_run_gets_all_of_it_later(system: System, tmp_path: Path) -> None:
-    program = start(system, tmp_path / "laptop", 500, 0, 0.2)
+def test_a_server_that_was_away_for_the_whole_run_gets_all_of_it_later(tracking_server: System, tmp_path: Path) -> None:
+    program = start(tracking_server, tmp_path / "laptop", 500, 0, 0.2)
     said, complaint = program.communicate(timeout=60)
     run_id = said.split()[0]
     assert program.returncode == 0
     assert "does not answer" in complaint and "flyball runs send" in complaint
-    assert "waits" in send(system, tmp_path / "laptop", status=75)
-    system.up()
-    assert send(system, tmp_path / "laptop") == f"run {run_id} is kept\n"
-    assert send(system, tmp_path / "laptop") == "nothing was left to send\n"
-    check(system, run_id, at_least=500, status=RunStatus.SUCCEEDED)
+    assert "waits" in send(tracking_server, tmp_path / "laptop", status=75)
+    tracking_server.up()
+    assert send(tracking_server, tmp_path / "laptop") == f"run {run_id} is kept\n"
+    assert send(tracking_server, tmp_path / "laptop") == "nothing was left to send\n"
+    check(tracking_server, run_id, at_least=500, status=RunStatus.SUCCEEDED)
 
 
 def start(system: System, home: Path, steps: int, pause_s: float, timeout_s: float) -> "subprocess.Popen[str]":

@@ -4,17 +4,13 @@ import multiprocessing
 import random
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from http.client import HTTPException
 from multiprocessing.synchronize import Event
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.servers import postgresql
 from tests.stories.system import System, send, wait_for
 
 pytestmark = pytest.mark.slow
@@ -24,37 +20,25 @@ SEED = 31
 A = "/api/2.0/mlflow/"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[System]:
-    """A server in a folder without a project."""
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    with ExitStack() as stack:
-        if request.param == "postgresql":
-            server = stack.enter_context(postgresql(settings=()))
-            (folder / "flyball.toml").write_text(f'database = "{server.new_database()}"\n')
-        made = System(folder)
-        stack.callback(made.stop)
-        yield made
-
-
-def test_no_acknowledged_write_is_lost(system: System) -> None:
-    system.up()
-    runs = [make_run(system.port, f"writer {number}") for number in range(WRITERS)]
+def test_no_acknowledged_write_is_lost(tracking_server: System) -> None:
+    tracking_server.up()
+    runs = [make_run(tracking_server.port, f"writer {number}") for number in range(WRITERS)]
     context = multiprocessing.get_context("fork")
     stop, queue = context.Event(), context.Queue()
-    writers = [context.Process(target=write, args=(system.port, run, stop, queue), daemon=True) for run in runs]
+    writers = [
+        context.Process(target=write, args=(tracking_server.port, run, stop, queue), daemon=True) for run in runs
+    ]
     for writer in writers:
         writer.start()
     dice = random.Random(SEED)
     for number in range(KILLS):
         time.sleep(dice.uniform(0.3, 1.2))
         if number % 3 == 2:
-            kill_everything(system)
-            system.up()
+            kill_everything(tracking_server)
+            tracking_server.up()
         else:
-            kill_server(system)
-            system.wait_until_ready()
+            kill_server(tracking_server)
+            tracking_server.wait_until_ready()
     time.sleep(0.5)
     stop.set()
     written: dict[str, tuple[int, set[int]]] = {}
@@ -66,10 +50,10 @@ def test_no_acknowledged_write_is_lost(system: System) -> None:
     for run, (refused, steps) in written.items():
         assert len(steps) > 20
         assert refused > 0, "the writer did not notice that the server was killed"
-        found = read_steps(system.port, run)
+        found = read_steps(tracking_server.port, run)
         assert not steps - found, "acknowledged, but not there"
         # What was not acknowledged may be there, but whole: each batch had a parameter of the same number.
-        params = read_run(system.port, run)["data"]["params"]
+        params = read_run(tracking_server.port, run)["data"]["params"]
         assert {int(param["key"]) for param in params} == found
     print({run: (refused, len(steps)) for run, (refused, steps) in written.items()})
 

@@ -182,13 +182,15 @@ class System:
 
 
 def send(port: int, method: str, path: str, body: Any = None, *, timeout_s: float = 20.0) -> Reply:
-    """Send one request over a connection of its own."""
+    """Send one request over a connection of its own; the answer's body is what its JSON says, or its text."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
         content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         connection.request(method, path, content, {"content-type": "application/json"})
         response = connection.getresponse()
         text = response.read()
+        if (response.headers["content-type"] or "").startswith("text/"):
+            return Reply(response.status, text.decode())
         return Reply(response.status, json.loads(text) if text else None)
     finally:
         connection.close()

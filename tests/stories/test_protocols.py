@@ -13,6 +13,7 @@ import pytest
 from flyball.server.inference.oip.wire import SERVICE, make_messages
 from tests.docs.snippets import ROOT, read_blocks
 from tests.peers import peer_python
+from tests.peers.fuzzing import check_no_fault
 from tests.stories.system import System, send, wait_for
 from tests.stories.tiny import REQUEST, make_request, write_tiny
 from tests.stories.traffic import Traffic
@@ -167,16 +168,5 @@ def test_metrics_tell_of_the_load_and_the_requests(system: System) -> None:
 
 
 def test_schemathesis_finds_no_fault_in_a_real_model(system: System, tmp_path: Path) -> None:
-    program = str(Path(peer_python("schemathesis")).with_name("schemathesis"))
-    address = f"http://127.0.0.1:{system.port + 1}/openapi.json"
-    options = ["--max-examples=40", "--exclude-checks=positive_data_acceptance", "--generation-deterministic"]
-    done = subprocess.run(
-        [program, "run", address, *options, "--phases=examples,coverage,fuzzing", "--no-color"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stdout[-6_000:]
+    check_no_fault(f"http://127.0.0.1:{system.port + 1}/openapi.json", folder=tmp_path, examples=40)
     assert json.loads((system.home / "metrics" / "0.json").read_bytes())

@@ -1,13 +1,12 @@
 """What the gateway tells of itself, and whether it keeps to it."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.peers import peer_python
+from tests.peers.fuzzing import check_no_fault
 from tests.server.inference.conftest import Gateway
 
 
@@ -61,27 +60,5 @@ def test_a_refused_method_names_the_right_one(gateway: Gateway, method: str, all
 
 @pytest.mark.slow
 def test_schemathesis_finds_no_fault(gateway: Gateway, tmp_path: Path) -> None:
-    program = str(Path(peer_python("schemathesis")).with_name("schemathesis"))
-    # That a shape fits its data cannot be said in a schema, so not all that fits the schema is accepted.
-    options = [
-        "--max-examples=100",
-        "--phases=examples,coverage,fuzzing",
-        "--exclude-checks=positive_data_acceptance",
-        "--generation-deterministic",
-        "--no-color",
-    ]
-    done = subprocess.run(
-        [
-            program,
-            "run",
-            f"http://127.0.0.1:{gateway.port}/openapi.json",
-            *options,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stdout[-6_000:]
+    check_no_fault(f"http://127.0.0.1:{gateway.port}/openapi.json", folder=tmp_path, examples=100)
     assert gateway.predict().status == 200

@@ -1,13 +1,12 @@
 """The gateway keeps to the Open Inference Protocol as it is specified, not only to our own description of it."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.peers import peer_python
+from tests.peers.fuzzing import check_no_fault
 from tests.server.inference.conftest import Gateway
 
 DATATYPES = ["BOOL", *(f"{kind}{bits}" for kind in ("UINT", "INT") for bits in (8, 16, 32, 64))]
@@ -96,25 +95,6 @@ def make_reply(schema: dict[str, Any]) -> dict[str, Any]:
 def test_schemathesis_finds_no_fault_in_what_is_specified(gateway: Gateway, tmp_path: Path) -> None:
     description = tmp_path / "open_inference.json"
     description.write_text(json.dumps(describe()))
-    options = [
-        "--max-examples=40",
-        "--phases=examples,coverage,fuzzing",
-        # What fits the schema may still name no tensor of the model, or have a shape unlike its data.
-        "--exclude-checks=positive_data_acceptance",
-        "--generation-deterministic",
-        "--no-color",
-    ]
-    done = subprocess.run(
-        [
-            str(Path(peer_python("schemathesis")).with_name("schemathesis")),
-            *("run", str(description), "--url", f"http://127.0.0.1:{gateway.port}"),
-            *options,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stdout[-6_000:]
+    address = f"http://127.0.0.1:{gateway.port}"
+    check_no_fault(description, "--url", address, folder=tmp_path, examples=40)
     assert gateway.predict().status == 200
