@@ -24,6 +24,7 @@ from flyball.domain.serving.table_requests import TableRequests
 from flyball.domain.serving.table_scores import Listener, TableScoreService
 from flyball.domain.serving.table_scoring import TableScorer
 from flyball.storage.tables.outputs import OutputFormat
+from flyball.workspace.rooms import Rooms
 from flyball.workspace.workspace import Workspace
 
 
@@ -113,7 +114,7 @@ def make_service(workspace: Workspace) -> TableScoreService:
     )
 
 
-def find_version(workspace: Workspace, name: str, endpoint: Endpoint, wanted: str | None) -> str:
+def find_version(workspace: Rooms, name: str, endpoint: Endpoint, wanted: str | None) -> str:
     """Return the version that is meant: the live one, or the one named in full or by its number.
 
     Raises:

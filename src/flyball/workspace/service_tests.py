@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from flyball.core.errors import FlyballError, PluginError
+from flyball.core.errors import ConflictError, InvalidInputError, NotFoundError, PluginError
 from flyball.domain.data.schemas import Schema
 from flyball.domain.loop.endpoints import Endpoint
 from flyball.domain.registry.gates import LatencyGate, ServiceTestGate
@@ -17,9 +17,9 @@ from flyball.domain.registry.service_tests import TestResult
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.scoring import OnViolation
 from flyball.domain.serving.service_tests import ServiceTest
-from flyball.domain.serving.table_requests import TableRequests, TableUnfitError
+from flyball.domain.serving.table_requests import TableRequests
+from flyball.workspace.rooms import Rooms
 from flyball.workspace.scores import find_version
-from flyball.workspace.workspace import Workspace
 
 _ROWS = 300
 _NEUTRAL: dict[str, Any] = {"int": 1, "float": 1.0, "string": "a", "bool": False}
@@ -41,9 +41,7 @@ class ServiceReport(msgspec.Struct, frozen=True, kw_only=True):
     results: list[TestResult]
 
 
-def test_endpoint(
-    workspace: Workspace, name: str, version: str | None = None, p99_s: float | None = None
-) -> ServiceReport:
+def test_endpoint(workspace: Rooms, name: str, version: str | None = None, p99_s: float | None = None) -> ServiceReport:
     """Test the live version of an endpoint, or another one, and keep the result in the journal.
 
     Args:
@@ -71,7 +69,7 @@ test_endpoint.__test__ = False  # type: ignore[attr-defined]  # no test of its o
 
 
 def run_tests(
-    workspace: Workspace, package: Package, ref: str, p99_s: float | None, on_violation: OnViolation
+    workspace: Rooms, package: Package, ref: str, p99_s: float | None, on_violation: OnViolation
 ) -> list[TestResult]:
     """Test a package, registered or not yet."""
     known_as = workspace.packages.adopt(ref, package)
@@ -87,7 +85,7 @@ def _asked_p99_s(endpoint: Endpoint) -> float | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _native(workspace: Workspace, package: Package) -> Predictor | None:
+def _native(workspace: Rooms, package: Package) -> Predictor | None:
     """Return the model as it was trained, where it can be run here and is not what is served anyway."""
     try:
         return workspace.runtimes.get(package.manifest.runtime).predictor(package.path / MODEL, package.signature)
@@ -96,7 +94,7 @@ def _native(workspace: Workspace, package: Package) -> Predictor | None:
 
 
 def _make_requests(
-    workspace: Workspace, loaded: LoadedVersion, package: Package, known_as: str, on_violation: OnViolation
+    workspace: Rooms, loaded: LoadedVersion, package: Package, known_as: str, on_violation: OnViolation
 ) -> list[dict[str, Any]]:
     """Return requests made of the newest rows of the table, without those that its expectations would set aside."""
     schema = loaded.request.schema
@@ -111,7 +109,7 @@ def _make_requests(
             kept = frame[[row for row in range(frame.height) if row not in gone]].tail(_ROWS)
             if kept.height:
                 return _to_json(schema.only(requests.columns).fit(kept))
-        except (TableUnfitError, FlyballError):
+        except (InvalidInputError, NotFoundError, ConflictError):
             pass  # the table has moved on since; the package's own sample tells what requests look like
     return _from_reference(package.reference(), schema)
 

@@ -5,12 +5,11 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import polars as pl
 
-from flyball.core.durations import to_us
 from flyball.core.encoding import to_plain
 from flyball.core.files import DiskFullError, sync_folder
 from flyball.core.hashing import digest_value
@@ -368,21 +367,3 @@ def _to_text(schema: pl.Schema) -> str:
     written = io.BytesIO()
     pl.DataFrame(schema=schema).write_ipc(written)
     return base64.b64encode(written.getvalue()).decode()
-
-
-def cut_of(content: Content, frame: pl.LazyFrame, known: str, as_of_us: int) -> dict[str, Any]:
-    """Count what of a content was known at an instant: rows, the last of them, and their range of time."""
-    time = content.instants[0]
-    kept = frame.filter(pl.col(known).dt.timestamp("us") <= as_of_us)
-    found = kept.select(
-        pl.len().alias("rows"),
-        pl.col(known).max().alias("last"),
-        pl.col(time).min().alias("time_from"),
-        pl.col(time).max().alias("time_to"),
-    ).collect()
-    values = found.row(0, named=True)
-    # The cut is said by the last row kept, so that asking a day later without new rows gives the same snapshot.
-    last = values.pop("last")
-    first = content.known_from
-    values["cut_us"] = to_us(last) if last is not None else (to_us(first) - 1 if first else as_of_us)
-    return values

@@ -10,7 +10,7 @@ import msgspec
 import polars as pl
 
 from flyball.core.clock import Clock
-from flyball.core.durations import from_us, to_us
+from flyball.core.durations import to_us
 from flyball.core.errors import InvalidInputError
 from flyball.core.hashing import digest_value
 from flyball.domain.data import store
@@ -18,11 +18,11 @@ from flyball.domain.data.contents import (
     Source,
     added_files,
     content_id,
-    cut_of,
     declaration_digest,
     read_content,
     store_content,
 )
+from flyball.domain.data.cuts import cut_snapshot, known_by
 from flyball.domain.data.digests import FileDigests
 from flyball.domain.data.opening import fingerprint, opened_source
 from flyball.domain.data.reports import Report
@@ -112,7 +112,7 @@ class DataService:
         declaration = declaration_digest(table, self._root, self._digests.digest)
         with opened_source(table, self._root, self._kept, self._digests.digest_all, self._blobs) as source:
             content, is_new = self._content(source, declaration, accept_schema_change=accept_schema_change)
-        snapshot = self._cut(content, table, as_of)
+        snapshot = cut_snapshot(content, table, self._blobs, as_of=as_of, share=self._sample, now=self._clock.now())
         with self._db.read() as tx:
             existing = store.find_snapshot(tx, snapshot.id, name)
         if existing is not None and not is_new:
@@ -214,8 +214,7 @@ class DataService:
         if snapshot.sample < 1:
             frame = frame.filter(sample_rows(self._table(snapshot.table), snapshot.sample))
         if snapshot.as_of is not None:
-            known = self._instants(snapshot)[-1]
-            frame = frame.filter(pl.col(known).dt.timestamp("us") <= to_us(snapshot.as_of))
+            frame = frame.filter(known_by(self._instants(snapshot), snapshot.as_of))
         if any(rule.severity == "quarantine" for rule in without_quarantined):
             around = self._around(snapshot)
             frame = frame.filter(rows_to_keep(without_quarantined, frame.collect_schema(), around))
@@ -369,34 +368,6 @@ class DataService:
             with self._db.read() as tx:
                 before = store.find_content(tx, last[0].digest)
         return store_content(source, id_, self._blobs, check_schema, before), True
-
-    def _cut(self, content: Content, table: Table, as_of: datetime | None) -> Snapshot:
-        id_, rows, cut = content.id, content.rows, None
-        time_from, time_to = content.time_from, content.time_to
-        if as_of is not None and content.known_to is not None and content.known_to > as_of:
-            known = content.instants[-1]
-            found = cut_of(content, read_content(content, self._blobs), known, to_us(as_of))
-            rows, cut = found["rows"], from_us(found["cut_us"])
-            id_ = digest_value([content.id, found["cut_us"]])
-            time_from, time_to = (found["time_from"], found["time_to"]) if table.time else (None, None)
-        if self._sample < 1:
-            chosen = read_content(content, self._blobs).filter(sample_rows(table, self._sample))
-            if cut is not None:
-                chosen = chosen.filter(pl.col(content.instants[-1]).dt.timestamp("us") <= to_us(cut))
-            id_, rows = digest_value([id_, "sample", self._sample]), chosen.select(pl.len()).collect().item()
-        return Snapshot(
-            id=id_,
-            table=table.required_name,
-            digest=content.id,
-            schema=content.schema,
-            rows=rows,
-            files=content.files,
-            created_at=self._clock.now(),
-            time_from=time_from,
-            time_to=time_to,
-            as_of=cut,
-            sample=self._sample,
-        )
 
 
 def _scaled(rule: Rule, sample: float) -> Rule:

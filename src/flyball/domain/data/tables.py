@@ -108,34 +108,36 @@ class Table:
         self.entity = entity
         self.time = time
         self.known = known
-        self.key = _names((key,) if isinstance(key, str) else tuple(key or ()), f"the key of {self.label}")
+        self.key = _names(key, f"the key of {self.label}")
         self.time_format = time_format
         self.time_zone = time_zone
-        if time_zone is not None and not _is_zone(time_zone):
+        self.nulls = _names(nulls, f"nulls of {self.label}")
+        self.types = dict(types or {})
+        self.sensitive = _names(sensitive, f"sensitive of {self.label}")
+        self.prepare = prepare
+        self.version = version
+        self.sql = sql
+        self.files = files
+        self._check_reading()
+        self._expected: tuple[Rule | ColumnRules, ...] = ()
+
+    def _check_reading(self) -> None:
+        """Refuse what says how the source is read where it cannot be meant."""
+        if self.time_zone is not None and not _is_zone(self.time_zone):
             raise InvalidInputError(
-                f"{time_zone!r}, the time_zone of {self.label}, is no time zone",
+                f"{self.time_zone!r}, the time_zone of {self.label}, is no time zone",
                 hint="Write it as Europe/Berlin or UTC.",
             )
-        self.nulls = _names((nulls,) if isinstance(nulls, str) else tuple(nulls), f"nulls of {self.label}")
-        self.types = dict(types or {})
         for column, dtype in self.types.items():
             if dtype not in DTYPES:
                 raise InvalidInputError(
                     f"{dtype!r}, the type of {column!r} in {self.label}, is none of {', '.join(DTYPES)}"
                 )
-        self.sensitive = _names(
-            (sensitive,) if isinstance(sensitive, str) else tuple(sensitive), f"sensitive of {self.label}"
-        )
-        self.prepare = prepare
-        self.version = version
-        self.sql = sql
-        self.files = files
-        if is_database(self.source) != bool(sql):
+        if is_database(self.source) != bool(self.sql):
             raise InvalidInputError(
                 f"{self.label} needs both the URL of a database and sql=",
                 hint='Write it as fb.Table("postgresql://host/shop", sql="orders"), or with a query.',
             )
-        self._expected: tuple[Rule | ColumnRules, ...] = ()
 
     def place(self, root: Path) -> str:
         """Return the path of what the table is read from; the URL of a database that is no file."""
@@ -228,7 +230,8 @@ def _is_zone(name: str) -> bool:
     return True
 
 
-def _names(values: Sequence[object], what: str) -> tuple[str, ...]:
+def _names(given: str | Sequence[object] | None, what: str) -> tuple[str, ...]:
+    values = (given,) if isinstance(given, str) else tuple(given or ())
     for value in values:
         if not isinstance(value, str):
             raise InvalidInputError(f"{what} holds {value!r}, which is not text")

@@ -62,10 +62,7 @@ def assemble(
     rule = plan.rule
     names = spine.collect_schema().names()
     _check_columns(plan, rule, names, labels.collect_schema().names())
-    left_out = {*plan.drop, *([rule.column] if rule.match == "row" else [])}
-    if plan.spine.known not in (None, plan.spine.time):
-        left_out.add(str(plan.spine.known))
-    carried = [name for name in names if name not in left_out]
+    carried = _carried(plan, rule, names)
     rows = _labelled(plan, rule, spine, labels, carried, lineage.as_of)
     base = rows.select(carried)
     keys = _keys(plan, carried)
@@ -99,6 +96,14 @@ def assemble(
         lineage=lineage,
     )
     return TrainingSet(pl.concat([*parts, rows.select(rule.column)], how="horizontal"), facts)
+
+
+def _carried(plan: TrainingSetPlan, rule: LabelRule, names: Sequence[str]) -> list[str]:
+    """Return the spine's columns that the training set has: not its label, nor when a row became known."""
+    left_out = {*plan.drop, *([rule.column] if rule.match == "row" else [])}
+    if plan.spine.known not in (None, plan.spine.time):
+        left_out.add(str(plan.spine.known))
+    return [name for name in names if name not in left_out]
 
 
 def _check_columns(plan: TrainingSetPlan, rule: LabelRule, spine: Sequence[str], labels: Sequence[str]) -> None:

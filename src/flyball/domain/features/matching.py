@@ -39,13 +39,7 @@ def match_labels(rows: pl.LazyFrame, labels: pl.LazyFrame, rule: LabelRule, *, t
             hint="Declare key=... or entity=... and time=... for it, or give labels by prediction id.",
         )
     keys, time = list(rule.keys), time or rule.spine_time
-    no_time = pl.lit(None, dtype=pl.Datetime("us", "UTC"))
-    answers = labels.select(
-        *keys,
-        pl.col(rule.column).alias(VALUE),
-        (pl.col(rule.label_time) if rule.label_time else no_time).alias(EVENT_TIME),
-        (pl.col(rule.known) if rule.known else no_time).alias(KNOWN),
-    ).with_row_index(_ORDER)
+    answers = _answers(labels, rule)
     if rule.match == "entity":
         assert time is not None
         asked = rows.filter(pl.col(time).is_not_null()).sort(time, maintain_order=True)
@@ -74,6 +68,17 @@ def match_labels(rows: pl.LazyFrame, labels: pl.LazyFrame, rule: LabelRule, *, t
         )
     ordered = matched.sort(KNOWN, EVENT_TIME, _ORDER, nulls_last=False)
     return ordered.select(*rows.collect_schema().names(), VALUE, EVENT_TIME, KNOWN)
+
+
+def _answers(labels: pl.LazyFrame, rule: LabelRule) -> pl.LazyFrame:
+    """Return each label with its keys, times and place in the table."""
+    no_time = pl.lit(None, dtype=pl.Datetime("us", "UTC"))
+    return labels.select(
+        *rule.keys,
+        pl.col(rule.column).alias(VALUE),
+        (pl.col(rule.label_time) if rule.label_time else no_time).alias(EVENT_TIME),
+        (pl.col(rule.known) if rule.known else no_time).alias(KNOWN),
+    ).with_row_index(_ORDER)
 
 
 def label_rows(

@@ -9,6 +9,7 @@ import re
 import resource
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -50,90 +51,51 @@ class GatewayMetrics:
     def __init__(self, folder: Path | None = None, worker: str = "0") -> None:
         self._file = None if folder is None else folder / f"{worker}.json"
         self.worker = worker
+        self.families: list[Family] = []
         of_request = ("endpoint", "protocol")
-        self._requests = Family(
-            "flyball_requests_total", "counter", "Requests by how they were answered.", (*of_request, "code")
-        )
-        self._responses = Family(
-            "flyball_http_responses_total", "counter", "Responses of all addresses by HTTP status.", ("code",)
-        )
-        self._duration = Family(
+        count, tell = partial(self._add, "counter"), partial(self._add, "gauge")
+        measure = partial(self._add, "histogram")
+        self._requests = count("flyball_requests_total", "Requests by how they were answered.", *of_request, "code")
+        self._responses = count("flyball_http_responses_total", "Responses of all addresses by HTTP status.", "code")
+        self._duration = measure(
             "flyball_request_duration_seconds",
-            "histogram",
             "Time from a request's first byte to its answer.",
-            (*of_request, "version"),
+            *(*of_request, "version"),
             bounds=_SECONDS,
         )
-        self._rows = Family("flyball_request_rows", "histogram", "Rows of a request.", ("endpoint",), bounds=_ROWS)
-        self._together = Family(
-            "flyball_batch_requests",
-            "histogram",
-            "Requests that one call of the model answered.",
-            ("endpoint",),
-            bounds=_TOGETHER,
+        self._rows = measure("flyball_request_rows", "Rows of a request.", "endpoint", bounds=_ROWS)
+        self._together = measure(
+            "flyball_batch_requests", "Requests that one call of the model answered.", "endpoint", bounds=_TOGETHER
         )
-        self._predictions = Family(
+        self._predictions = count(
             "flyball_predictions_total",
-            "counter",
             "Rows by who answered and what became of them.",
-            ("endpoint", "version", "variant", "status"),
+            *("endpoint", "version", "variant", "status"),
         )
-        self._nodes = Family(
-            "flyball_graph_answers_total", "counter", "Rows by the node that answered.", ("endpoint", "node")
+        self._nodes = count("flyball_graph_answers_total", "Rows by the node that answered.", "endpoint", "node")
+        self._lookups = count("flyball_online_lookups_total", "Entities looked up online.", "view", "outcome")
+        self._loads = count("flyball_model_loads_total", "Versions brought into memory.", "version", "outcome")
+        self._load_duration = measure(
+            "flyball_model_load_duration_seconds", "Time to bring a version into memory.", bounds=_LOAD_SECONDS
         )
-        self._lookups = Family(
-            "flyball_online_lookups_total", "counter", "Entities looked up online.", ("view", "outcome")
+        self._in_progress = tell("flyball_requests_in_progress", "Requests that are not answered yet.", "worker")
+        self._waiting = tell("flyball_requests_waiting", "Requests to slow models that wait for a thread.", "worker")
+        self._lag = tell("flyball_event_loop_lag_seconds", "How late the last wake-up came: what waits.", "worker")
+        self._serving = tell(
+            "flyball_model_info", "Versions that take traffic.", "endpoint", "version", "role", "stage"
         )
-        self._loads = Family(
-            "flyball_model_loads_total", "counter", "Versions brought into memory.", ("version", "outcome")
-        )
-        self._load_duration = Family(
-            "flyball_model_load_duration_seconds",
-            "histogram",
-            "Time to bring a version into memory.",
-            (),
-            bounds=_LOAD_SECONDS,
-        )
-        self._in_progress = Family(
-            "flyball_requests_in_progress", "gauge", "Requests that are not answered yet.", ("worker",)
-        )
-        self._waiting = Family(
-            "flyball_requests_waiting", "gauge", "Requests to slow models that wait for a thread.", ("worker",)
-        )
-        self._lag = Family(
-            "flyball_event_loop_lag_seconds",
-            "gauge",
-            "How late the last wake-up came: what waits.",
-            ("worker",),
-        )
-        self._serving = Family(
-            "flyball_model_info", "gauge", "Versions that take traffic.", ("endpoint", "version", "role", "stage")
-        )
-        self._ready = Family("flyball_endpoint_ready", "gauge", "Whether an endpoint can answer.", ("endpoint",))
+        self._ready = tell("flyball_endpoint_ready", "Whether an endpoint can answer.", "endpoint")
         self._process = [
-            Family("process_resident_memory_bytes", "gauge", "Memory in use.", ("worker",)),
-            Family("process_cpu_seconds_total", "counter", "Processor time used.", ("worker",)),
-            Family("process_open_fds", "gauge", "Open files and connections.", ("worker",)),
-        ]
-        self.families = [
-            self._requests,
-            self._responses,
-            self._duration,
-            self._rows,
-            self._together,
-            self._predictions,
-            self._nodes,
-            self._lookups,
-            self._loads,
-            self._load_duration,
-            self._in_progress,
-            self._waiting,
-            self._lag,
-            self._serving,
-            self._ready,
-            *self._process,
+            tell("process_resident_memory_bytes", "Memory in use.", "worker"),
+            count("process_cpu_seconds_total", "Processor time used.", "worker"),
+            tell("process_open_fds", "Open files and connections.", "worker"),
         ]
         self._take_up()
+
+    def _add(self, kind: str, name: str, text: str, *labels: str, bounds: tuple[float, ...] = ()) -> Family:
+        family = Family(name, kind, text, labels, bounds=bounds)
+        self.families.append(family)
+        return family
 
     def count_begin(self) -> None:
         """Count a request that came."""
