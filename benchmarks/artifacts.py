@@ -15,7 +15,6 @@ import random
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.beside import repeating
 from benchmarks.tracking import serving
 from flyball.storage.blobs import LocalBlobStore
 
@@ -83,19 +83,9 @@ def versions(replaced: int, inserted: int) -> dict[str, Any]:
 def peak_of(process: Any) -> Iterator[dict[str, int]]:
     """Watch the memory of a process and all below it."""
     found = {"rest_mb": _pss_mb(process.pid), "peak_mb": 0}
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.1):
-            found["peak_mb"] = max(found["peak_mb"], _pss_mb(process.pid))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with repeating(0.1, lambda: _pss_mb(process.pid)) as samples:
         yield found
-    finally:
-        stop.set()
-        thread.join()
+    found["peak_mb"] = max(samples, default=0)
 
 
 def _pss_mb(pid: int) -> int:
@@ -138,7 +128,7 @@ def transfer(name: str, file: Path, digest: str) -> dict[str, Any]:
                 figures[f"{what}_status"] = answer.status
                 if not wanted:
                     assert check.hexdigest() == digest
-        return {**figures, **memory}
+    return {**figures, **memory}
 
 
 def copy(file: Path) -> dict[str, int]:

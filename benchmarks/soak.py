@@ -5,19 +5,20 @@ prediction is not in the log, or memory grew. Two versions of one model take tur
 it, so that the log is sealed as it grows.
 """
 
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks import serving
+from benchmarks.beside import repeating
 from benchmarks.peers import serving_load
 
 _SWAP_EVERY_S = 10.0
@@ -36,7 +37,8 @@ def main(minutes: float) -> int:
             # With all that goes on beside it: that is what the rest of the time looks like.
             found = serving_load.press(root, port, "plain", 1, _CALIBRATION_S, connections=_CONNECTIONS)
             rate = found["per_second"] / 2
-            with _sampling(process.pid, loop.pid) as memory:
+            watched = process.pid, loop.pid
+            with repeating(_SAMPLE_EVERY_S, lambda: [serving.memory_mb(pid) for pid in watched]) as memory:
                 offered = serving_load.offer(port, "plain", rate, minutes * 60, _CONNECTIONS)
         logged = _count(bench) - before
     gateway = [sample[0] for sample in memory]
@@ -88,7 +90,7 @@ def _loop(bench: serving.Bench) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def _swapping(bench: serving.Bench) -> Iterator[list[str]]:
+def _swapping(bench: serving.Bench) -> Iterator[list[int]]:
     """Let two versions take turns."""
     place = ["--project", str(bench.project), "--home", str(bench.home)]
     subprocess.run(
@@ -99,41 +101,15 @@ def _swapping(bench: serving.Bench) -> Iterator[list[str]]:
     from flyball.workspace.workspace import Workspace
 
     workspace = Workspace(bench.project, bench.home)
-    swaps: list[str] = []
-    is_over = threading.Event()
+    turns = itertools.cycle((2, 1))
 
-    def swap() -> None:
-        while not is_over.wait(_SWAP_EVERY_S):
-            ref = f"plain/{1 + (len(swaps) + 1) % 2}"
-            workspace.registry.set_alias("plain", "champion", ref, actor="soak", reason="taking turns")
-            swaps.append(ref)
+    def swap() -> int:
+        version = next(turns)
+        workspace.registry.set_alias("plain", "champion", f"plain/{version}", actor="soak", reason="taking turns")
+        return version
 
-    thread = threading.Thread(target=swap)
-    thread.start()
-    try:
+    with repeating(_SWAP_EVERY_S, swap) as swaps:
         yield swaps
-    finally:
-        is_over.set()
-        thread.join()
-
-
-@contextmanager
-def _sampling(*pids: int) -> Iterator[list[tuple[float, ...]]]:
-    """Note the memory of processes every few seconds."""
-    samples: list[tuple[float, ...]] = []
-    is_over = threading.Event()
-
-    def sample() -> None:
-        while not is_over.wait(_SAMPLE_EVERY_S):
-            samples.append(tuple(map(serving.memory_mb, pids)))
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def _count(bench: serving.Bench) -> int:
