@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 import polars as pl
@@ -21,6 +22,7 @@ from flyball.domain.monitoring.guards import GuardLimits, GuardVerdict, VariantC
 from flyball.domain.monitoring.monitors import Performance
 from flyball.domain.monitoring.performance import compute_metric
 from flyball.domain.monitoring.service import MonitoringService
+from flyball.domain.predictions.figures import WHO
 from flyball.domain.predictions.records import PredictionStatus
 from flyball.domain.predictions.service import PredictionService
 from flyball.domain.registry.aliases import CHALLENGER, CHAMPION
@@ -312,11 +314,15 @@ class Deployer:
     def _add_cells(
         self, rollout: Rollout, live: VariantCounts, new: VariantCounts, role: str
     ) -> tuple[VariantCounts, VariantCounts]:
-        """Add how both variants' predictions of the stage are spread, over cells of the live ones."""
-        since = rollout.stage_started_at
-        version = rollout.champion
-        before = _sample(self._predictions.figures(rollout.endpoint, since, version=version, variant="live"))
-        now = _sample(self._predictions.figures(rollout.endpoint, since, version=rollout.candidate, variant=role))
+        """Add how both variants' predictions of the stage are spread, over cells of the live ones.
+
+        A canary shares out entities, not requests, so each entity counts once: what a few of them ask again and again
+        says who they are, not how the versions differ.
+        """
+        since, is_split = rollout.stage_started_at, role == "canary"
+        read = partial(self._predictions.figures, rollout.endpoint, since)
+        before = _sample(read(version=rollout.champion, variant="live"), is_split=is_split)
+        now = _sample(read(version=rollout.candidate, variant=role), is_split=is_split)
         if before.is_empty() or now.is_empty():
             return live, new
         column = Profile.of(before).columns["prediction"]
@@ -333,8 +339,10 @@ class Deployer:
         return self._monitoring.variant_counts(rollout.endpoint, version, variant, since, now, metric=estimate)
 
 
-def _sample(rows: pl.DataFrame) -> pl.DataFrame:
+def _sample(rows: pl.DataFrame, *, is_split: bool) -> pl.DataFrame:
     ok = rows.filter(pl.col("status") == PredictionStatus.OK.value, pl.col("prediction").is_finite())
+    if is_split:
+        ok = ok.filter(pl.col(WHO).is_null() | pl.col(WHO).is_last_distinct())
     return sample_rows(ok.select("prediction"), _MOST_COMPARED)
 
 

@@ -10,7 +10,9 @@ import polars as pl
 from flyball.domain.predictions.frames import FRAME_SCHEMA
 from flyball.domain.predictions.store import Segment
 
-COLUMNS = (
+WHO = "who"
+"""The column that tells the entities that predictions are about apart: a number for each, null for none."""
+_STORED = (
     "id",
     "at",
     "time",
@@ -24,7 +26,10 @@ COLUMNS = (
     "rollout",
     "shadow_of",
 )
-EMPTY = pl.DataFrame(schema={name: FRAME_SCHEMA[name] for name in COLUMNS})
+COLUMNS = (*_STORED, WHO)
+EMPTY = pl.DataFrame(schema={**{name: FRAME_SCHEMA[name] for name in _STORED}, WHO: pl.UInt64()})
+# The text itself would take most of the memory.
+_FIGURES = (*_STORED, pl.when(pl.col("entity") != "{}").then(pl.col("entity").hash()).alias(WHO))
 _MOST_ROWS = 2_000_000
 
 
@@ -45,7 +50,7 @@ class FigureCache:
         """Keep a file's columns; the files not asked for longest leave when there are too many rows."""
         with self._lock:
             if path not in self._frames:
-                self._frames[path] = frame.select(COLUMNS)
+                self._frames[path] = frame.select(_FIGURES)
                 self._rows += frame.height
             self._frames.move_to_end(path)
             while self._rows > _MOST_ROWS and len(self._frames) > 1:
@@ -69,6 +74,6 @@ class FigureCache:
             if found is not None:
                 self._frames.move_to_end(path)
                 return found
-        frame = pl.read_parquet(self._root / path, columns=list(COLUMNS), hive_partitioning=False)
+        frame = pl.read_parquet(self._root / path, columns=[*_STORED, "entity"], hive_partitioning=False)
         self.put(path, frame)
-        return frame.select(COLUMNS)
+        return frame.select(_FIGURES)
