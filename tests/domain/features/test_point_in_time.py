@@ -7,7 +7,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyball.domain.features.point_in_time import USABLE, join_point_in_time, leave_newest, mark_order
+from flyball.domain.features.point_in_time import USABLE, Timelines, join_point_in_time
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _TIME = pl.Datetime("us", "UTC")
@@ -119,9 +119,9 @@ def test_a_row_counts_up_to_its_ttl_and_not_a_microsecond_longer() -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(rows=_features)
-def test_the_rows_left_rise_in_both_times(rows: list[Row]) -> None:
+def test_the_rows_that_are_ever_the_newest_rise_in_both_times(rows: list[Row]) -> None:
     frame = _frame(rows, time=_TIME, known=_TIME, value=pl.Int64)
-    marked = mark_order(frame, by=["customer"], time="time", known="known")
-    for group in leave_newest(marked).partition_by("customer"):
+    newest = Timelines(frame, by=["customer"], time="time", known="known").newest_in_turn()
+    assert newest[USABLE].is_sorted()
+    for group in newest.partition_by("customer"):
         assert group["time"].is_sorted()
-        assert group[USABLE].is_sorted()

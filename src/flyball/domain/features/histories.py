@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import polars as pl
 
@@ -11,7 +12,7 @@ from flyball.domain.data.schemas import Schema
 from flyball.domain.features.aggregates import AggregatedView
 from flyball.domain.features.comparing import PRESENT, differing
 from flyball.domain.features.lateness import OWN_KNOWN, arrival_of, order_by_known, rows_of
-from flyball.domain.features.point_in_time import ROW, USABLE, find_rows, leave_newest, mark_order
+from flyball.domain.features.point_in_time import ROW, USABLE, Timelines
 from flyball.domain.features.tiles import aggregate_tiles, tiles_of
 from flyball.domain.features.views import FeatureView
 
@@ -51,28 +52,29 @@ class LooksAheadError(InvalidInputError):
 class ViewHistory:
     """A view's rows over all time, in the form that joins and the online store take.
 
-    Attributes:
+    Args:
         rows: The features as the function returned them.
-        order: Keys, time, `USABLE` and the `ROW` of ``rows``, sorted by `USABLE`, without those never the newest.
+        timelines: Which of them was the newest at an instant.
         keys: The entity's keys.
-        time: The time column.
         columns: The features, with the types they have here, online and in requests.
+
+    Attributes:
+        keys: The entity's keys.
+        columns: The features.
+        key_types: The types of the keys.
     """
 
-    def __init__(
-        self, rows: pl.DataFrame, order: pl.DataFrame, keys: tuple[str, ...], time: str, columns: Schema
-    ) -> None:
-        self.rows = rows
-        self.order = order
+    def __init__(self, rows: pl.DataFrame, timelines: Timelines, keys: Schema, columns: Schema) -> None:
         self.keys = keys
-        self.time = time
         self.columns = columns
-        self._usable_us = order.get_column(USABLE).to_physical().to_numpy()
+        self.key_types = keys.to_polars()
+        self._rows = rows.select(columns.names).cast(columns.to_polars())
+        self._timelines = timelines
 
-    @property
-    def key_types(self) -> pl.Schema:
-        """The types of the entity's keys."""
-        return self.order.select(self.keys).schema
+    @cached_property
+    def order(self) -> pl.DataFrame:
+        """Keys, time, `USABLE` and the numbers of rows, as `Timelines.newest_in_turn` returns them."""
+        return self._timelines.newest_in_turn().cast(self.key_types)
 
     def until(self, as_of: datetime | None = None) -> pl.DataFrame:
         """Return the rows that were usable by ``as_of``, or all: keys, time, `USABLE` and features."""
@@ -82,11 +84,12 @@ class ViewHistory:
         """Return the newest row of each entity among those that became usable by ``as_of``, and after ``after``."""
         start = 0 if after is None else self.count(after)
         found = self.order.slice(start, max(0, self.count(as_of) - start))
-        return self._with_features(found.unique(self.keys, keep="last", maintain_order=True))
+        return self._with_features(found.unique(self.keys.names, keep="last", maintain_order=True))
 
     def count(self, instant: datetime) -> int:
         """Return how many rows were usable by an instant."""
-        return int(self._usable_us.searchsorted(to_us(instant), side="right"))
+        usable_us = self.order.get_column(USABLE).to_physical().to_numpy()
+        return int(usable_us.searchsorted(to_us(instant), side="right"))
 
     def join(self, spine: pl.DataFrame, *, time: str, as_of: datetime, ttl: timedelta | None = None) -> pl.DataFrame:
         """Return the features of each spine row as they were known at its time.
@@ -100,12 +103,11 @@ class ViewHistory:
         Returns:
             The features, one row per spine row, in its order; nulls where there is none.
         """
-        order = self.order.head(self.count(as_of))
-        found = find_rows(spine, order, by=self.keys, time=time, feature_time=self.time, ttl=ttl)
-        return self.rows.select(pl.all().gather(found.get_column(ROW)))
+        found = self._timelines.find(spine, time=time, as_of=as_of, ttl=ttl)
+        return self._rows.select(pl.all().gather(found))
 
     def _with_features(self, order: pl.DataFrame) -> pl.DataFrame:
-        return order.drop(ROW).hstack(self.rows.select(pl.all().gather(order.get_column(ROW))))
+        return order.drop(ROW).hstack(self._rows.select(pl.all().gather(order.get_column(ROW))))
 
 
 def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
@@ -152,11 +154,10 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
             )
 
         own = result.rename({str(known): OWN_KNOWN}) if known in result.columns else result
-        result, marked = order_by_known(view, own, arrival, run, rows=rows, some=some, features=names)
+        result, timelines = order_by_known(view, own, arrival, run, rows=rows, some=some, features=names)
     else:
-        marked = mark_order(result, by=view.keys, time=view.time)
-    order = leave_newest(marked).cast(Schema.of(result.select(view.keys)).to_polars())
-    return ViewHistory(result.select(names).cast(columns.to_polars()), order, view.keys, view.time, columns)
+        timelines = Timelines(result, by=view.keys, time=view.time)
+    return ViewHistory(result, timelines, Schema.of(result.select(view.keys)), columns)
 
 
 def _oldest_first(rows: pl.LazyFrame, time: str) -> pl.LazyFrame:
@@ -178,10 +179,8 @@ def aggregated_history(view: AggregatedView, result: pl.DataFrame) -> ViewHistor
         result: What `aggregate_tiles` returns.
     """
     columns = Schema.of(result.select(part.name for part in view.aggregations))
-    order = mark_order(result, by=view.keys, time=view.time)
-    order = order.cast(Schema.of(result.select(view.keys)).to_polars())
-    rows = result.select(columns.names).cast(columns.to_polars())
-    return ViewHistory(rows, order, view.keys, view.time, columns)
+    timelines = Timelines(result, by=view.keys, time=view.time)
+    return ViewHistory(result, timelines, Schema.of(result.select(view.keys)), columns)
 
 
 def check_looks_ahead(view: FeatureView, rows: pl.LazyFrame) -> None:

@@ -7,7 +7,7 @@ import polars as pl
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.features.comparing import differing, same_values
-from flyball.domain.features.point_in_time import STEP, USABLE, mark_order
+from flyball.domain.features.point_in_time import USABLE, Timelines
 from flyball.domain.features.views import FeatureView
 
 KNOWN = "__known"
@@ -41,12 +41,12 @@ class Arrival(NamedTuple):
 
     Attributes:
         rows: Keys, time and known of all rows, in the order in which the function gets them.
-        marked: The same as `mark_order` returns it.
+        timelines: Those of these rows.
         gaps: Keys of some entities that had rows known before older ones.
     """
 
     rows: pl.DataFrame
-    marked: pl.DataFrame
+    timelines: Timelines
     gaps: pl.DataFrame
 
 
@@ -54,13 +54,8 @@ def arrival_of(view: FeatureView, rows: pl.LazyFrame) -> Arrival:
     """Look at how rows became known."""
     keys, time, known = list(view.keys), view.time, str(view.table.known)
     source = rows.select(*keys, time, known).collect()
-    marked = mark_order(source, by=keys, time=time, known=known)
-    gaps = marked.lazy().filter(pl.col(STEP) < 0).select(keys).head(_SAMPLED).collect()
-    if gaps.is_empty():  # rows of one time may still have become known one after the other
-        twice = marked.lazy().filter(pl.col(STEP) == 0).select(keys).unique()
-        suspects = marked.lazy().join(twice, on=keys, how="semi", maintain_order="left").collect()
-        gaps = _states_with_gaps(suspects, keys, time).select(keys).head(_SAMPLED)
-    return Arrival(source, marked, gaps)
+    timelines = Timelines(source, by=keys, time=time, known=known)
+    return Arrival(source, timelines, timelines.late_entities(_SAMPLED))
 
 
 def order_by_known(
@@ -72,7 +67,7 @@ def order_by_known(
     rows: pl.LazyFrame,
     some: pl.LazyFrame,
     features: Sequence[str],
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+) -> tuple[pl.DataFrame, Timelines]:
     """Say of each row of a view's history from when on it was known.
 
     At an instant t the view says of an entity what its function makes of that entity's rows that were known at t.
@@ -91,25 +86,25 @@ def order_by_known(
         features: The feature columns.
 
     Returns:
-        The result, with rows added that were true for a while only, and its order as `mark_order` returns it.
+        The result, with rows added that were true for a while only, and its timelines.
 
     Raises:
         TooManyLateRowsError: It would take too long.
     """
     keys, time, known = list(view.keys), view.time, str(view.table.known)
-    source, marked, gaps = arrival
+    source, timelines, gaps = arrival
     own = _own(result, source, keys, time, known)
     if own is not None and (gaps.is_empty() or (view.late == "exact" and _holds(gaps, some, run, view))):
         if own.get_column(_OWN).equals(source.get_column(known)):
-            return result, marked
-        return result, mark_order(own, by=keys, time=time, known=_OWN)
+            return result, timelines
+        return result, Timelines(own, by=keys, time=time, known=_OWN)
     depends = bool(gaps.height) and _depends_on_others(result, rows, run, keys, time, features)
     source = source.select(*keys, time, pl.max_horizontal(time, known).alias(USABLE))
     found = [_waiting(result, source, [] if depends else keys, time).select(*keys, time, KNOWN, *features).collect()]
     if gaps.height and view.late == "exact" and not depends:
         found += _again(_states_with_gaps(source, keys, time), rows, run, view, found[0].columns)
     said = pl.concat(found)
-    return said, mark_order(said, by=keys, time=time, known=KNOWN)
+    return said, Timelines(said, by=keys, time=time, known=KNOWN)
 
 
 def rows_of(entities: pl.DataFrame, rows: pl.LazyFrame) -> pl.LazyFrame:

@@ -12,7 +12,6 @@ from flyball.core.durations import format_instant, from_us, to_us
 from flyball.core.errors import ConflictError
 from flyball.core.files import holding_lock
 from flyball.core.hashing import digest_value, shorten
-from flyball.domain.data.schemas import Schema
 from flyball.domain.data.snapshots import Snapshot
 from flyball.domain.features import store
 from flyball.domain.features.histories import ViewHistory
@@ -166,7 +165,7 @@ class Materialiser:
 
     def _put_columns(self, key: str, view: FeatureView, version: str, history: ViewHistory) -> None:
         """Let readers know the columns before the first row has them."""
-        keys = Schema.of(history.order.select(view.keys))
+        keys = history.keys
         with self._db.read() as tx:
             known = store.find_layout(tx, key)
         if known is None or known.columns != history.columns or known.keys != keys:
