@@ -3,7 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,6 +117,40 @@ def test_a_row_counts_up_to_its_ttl_and_not_a_microsecond_longer() -> None:
         ttl=timedelta(days=2),
     )
     assert joined["value"].to_list() == [7, None]
+
+
+@settings(deadline=None, max_examples=200)
+@given(spine=_spines, rows=_features, as_of=st.integers(0, 9).map(_day))
+def test_nothing_known_after_an_instant_is_used(spine: list[Row], rows: list[Row], as_of: datetime) -> None:
+    frame = _frame(rows, time=_TIME, known=_TIME, value=pl.Int64)
+    timelines = Timelines(frame, by=["customer"], time="time", known="known")
+    found = timelines.find(_frame(spine, asked_at=_TIME), time="asked_at", as_of=as_of)
+    then = [row for row in rows if all(row[name] is not None and row[name] <= as_of for name in ("time", "known"))]
+    expected = [_newest(asked, then, ["customer"], True, None) for asked in spine]
+    assert [None if number is None else rows[number] for number in found] == expected
+
+
+@pytest.mark.parametrize("key", [pl.Int64, pl.UInt64, pl.Int8, pl.String])
+@pytest.mark.parametrize("delays", [[1], [400], [0, 0, 0, 0, 0, 0, 0, 90], [0, 400]])
+def test_however_late_rows_are_the_newest_known_is_found(key: Any, delays: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    at = rng.integers(0, 200, 400)
+    known = at + rng.choice(delays, 400)
+    who = rng.integers(0, 5, 400)
+    rows = pl.DataFrame(
+        {"who": who, "at": [_day(day) for day in at.tolist()], "known": [_day(day) for day in known.tolist()]}
+    )
+    rows = rows.with_columns(value=pl.int_range(400)).cast({"at": _TIME, "known": _TIME, "who": key})
+    days = rng.integers(0, 700, 2_000)
+    asked = rng.integers(0, 7, 2_000)
+    spine = pl.DataFrame({"who": asked, "day": [_day(day) for day in days.tolist()]}).cast({"day": _TIME, "who": key})
+    joined = join_point_in_time(
+        spine, rows, by=["who"], time="day", feature_time="at", known="known", columns=["value"]
+    )
+    for number in range(2_000):
+        there = (who == asked[number]) & (at <= days[number]) & (known <= days[number])
+        best = max(np.flatnonzero(there), key=lambda row: (at[row], known[row], row), default=None)
+        assert joined.item(number, "value") == best
 
 
 @settings(deadline=None, max_examples=100)

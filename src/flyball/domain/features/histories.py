@@ -129,8 +129,7 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
     if isinstance(view, AggregatedView):
         return aggregated_history(view, aggregate_tiles(view, tiles_of(view, rows)))
     known = view.table.known
-    rows = rows.filter(pl.all_horizontal(pl.col([view.time, *([known] if known else [])]).is_not_null()))
-    rows = _oldest_first(rows, view.time)
+    rows = _oldest_first(rows, view.time, known)
     result = _run(view, rows)
     columns = Schema.of(result.select(_features(view, result)))
     names = columns.names
@@ -160,15 +159,22 @@ def compute_history(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
     return ViewHistory(result, timelines, Schema.of(result.select(view.keys)), columns)
 
 
-def _oldest_first(rows: pl.LazyFrame, time: str) -> pl.LazyFrame:
-    """Return rows in the order of their times; read into memory where that is cheap, as they are used several times."""
-    height = rows.select(pl.len()).collect().item()
-    if height * rows.collect_schema().len() < _VALUES_IN_MEMORY:
-        rows = rows.collect().lazy()
-    if rows.select((pl.col(time).diff() < pl.duration()).any()).collect().item():
-        rows = rows.sort(time, maintain_order=True)
-        return rows.collect().lazy() if height * rows.collect_schema().len() < _VALUES_IN_MEMORY else rows
-    return rows
+def _oldest_first(rows: pl.LazyFrame, time: str, known: str | None) -> pl.LazyFrame:
+    """Return the rows that have times, in the order of ``time``.
+
+    They are read into memory where that is cheap, as they are used several times.
+    """
+    instants = [time, known or time]
+    if rows.select(pl.len()).collect().item() * rows.collect_schema().len() >= _VALUES_IN_MEMORY:
+        rows = rows.drop_nulls(instants)
+        is_sorted = not rows.select((pl.col(time).diff() < pl.duration()).any()).collect().item()
+        return rows if is_sorted else rows.sort(time, maintain_order=True)
+    frame = rows.collect()
+    if any(frame.select(pl.col(name).null_count() for name in set(instants)).row(0)):
+        frame = frame.drop_nulls(instants)
+    if not frame.get_column(time).is_sorted():
+        frame = frame.sort(time, maintain_order=True)
+    return frame.lazy()
 
 
 def aggregated_history(view: AggregatedView, result: pl.DataFrame) -> ViewHistory:

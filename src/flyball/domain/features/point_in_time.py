@@ -49,23 +49,25 @@ class Timelines:
             chosen = chosen.drop_nulls()
         if not chosen.get_column(time).is_sorted():
             chosen = chosen.sort(time, maintain_order=True)
-        self._group(chosen)
+        self._rows = chosen
+        self._entities = EntityCodes(chosen.select(by))
+        self._at = _us(chosen.get_column(time))
         if known is not None and self._has_unordered_ties():
-            self._group(chosen.sort(time, _KNOWN, maintain_order=True))
+            self._rows = chosen.sort(time, _KNOWN, maintain_order=True)
+            del self._placed
+        self._usable = np.maximum(self._at, _us(self._rows.get_column(_KNOWN))) if known is not None else self._at
+        self._is_known_at_once = known is None or np.array_equal(self._at, self._usable)
 
-    def _group(self, rows: pl.DataFrame) -> None:
-        self._rows = rows
-        self._at = _us(rows.get_column(self._time))
-        self._usable = np.maximum(self._at, _us(rows.get_column(_KNOWN)))
-        self._is_known_at_once = np.array_equal(self._at, self._usable)
-        self._entities = EntityCodes(rows.select(self._by))
-        self._placed = np.sort((self._entities.of(rows) << _HALF) | np.arange(rows.height, dtype=np.uint64))
+    @cached_property
+    def _placed(self) -> UInts:
+        """Codes and places of all rows: those of each entity together, in the order of their times."""
+        return np.sort((self._entities.of(self._rows) << _HALF) | np.arange(self._rows.height, dtype=np.uint64))
 
     def _has_unordered_ties(self) -> bool:
         place = _places(self._placed)
-        is_tie = self._has_next & (self._at[place][:-1] == self._at[place][1:])
-        known = _us(self._rows.get_column(_KNOWN))[place]
-        return bool(np.any(known[:-1][is_tie] > known[1:][is_tie]))
+        at, known = self._at[place], _us(self._rows.get_column(_KNOWN))
+        tie = np.flatnonzero(self._has_next & (at[:-1] == at[1:]))
+        return bool(np.any(known[place[tie]] > known[place[tie + 1]]))
 
     @property
     def _has_next(self) -> Bools:
