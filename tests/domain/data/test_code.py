@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from itertools import count
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from flyball.core.errors import InvalidInputError
 from flyball.domain.data.code import code_digest, identify_code, project_files_of
+from flyball.domain.data.sources import distribution_version
 
 PROJECT = {
     "steps.py": '''
@@ -342,3 +344,12 @@ def test_flyballs_own_decorators_are_declarations_and_do_not_count(project: Proj
 def test_what_cannot_be_called_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="3 is not a function"):
         code_digest(3, tmp_path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("package", "distribution"), [("sklearn", "scikit-learn"), ("_pytest", "pytest")])
+def test_a_package_is_identified_by_the_distribution_that_brings_it(package: str, distribution: str) -> None:
+    assert distribution_version(package) == f"{distribution} {metadata.version(distribution)}"
+
+
+def test_a_package_that_no_distribution_brings_has_no_version() -> None:
+    assert distribution_version("__main__") is None

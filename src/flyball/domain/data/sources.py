@@ -163,10 +163,28 @@ def distribution_version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        names = _distributions().get(package, ())
-        return ", ".join(sorted({f"{name} {metadata.version(name)}" for name in names})) or None
+        names = {found.metadata["Name"] for found in _distributions().get(package, ())}
+        return ", ".join(sorted(f"{name} {metadata.version(name)}" for name in names)) or None
 
 
 @lru_cache(maxsize=1)
-def _distributions() -> dict[str, list[str]]:
-    return dict(metadata.packages_distributions())
+def _distributions() -> dict[str, list[metadata.Distribution]]:
+    """Return which distributions bring each top-level package.
+
+    `metadata.packages_distributions` says the same and takes many times as long: it parses the metadata of each
+    distribution and makes an object of each of its files.
+    """
+    found: dict[str, list[metadata.Distribution]] = {}
+    for distribution in metadata.distributions():
+        for package in (distribution.read_text("top_level.txt") or "").split() or _top_level(distribution):
+            found.setdefault(package, []).append(distribution)
+    return found
+
+
+def _top_level(distribution: metadata.Distribution) -> set[str]:
+    record = distribution.read_text("RECORD")
+    if record is None:
+        paths = [str(path) for path in distribution.files or ()]
+    else:
+        paths = [line.partition(",")[0].strip('"') for line in record.splitlines()]
+    return {path.partition("/")[0].removesuffix(".py") for path in paths if path.endswith(".py")}

@@ -86,7 +86,7 @@ class Timelines:
         found = place[:-1][self._has_next & (usable[:-1] > usable[1:])]
         if not len(found):
             found = place[:-1][self._has_next & (at[:-1] == at[1:]) & (usable[:-1] < usable[1:])]
-        return self._rows.select(self._by)[np.sort(found)[:most]]
+        return self._rows.select(pl.col(self._by).gather(pl.Series(np.sort(found)[:most])))
 
     def newest_in_turn(self) -> pl.DataFrame:
         """Return the rows that are ever the newest usable one of their entity, in the order of their becoming usable.
@@ -102,7 +102,8 @@ class Timelines:
         turn, placed = self._turns
         place = turn[np.sort(_places(placed))]
         usable = pl.Series(USABLE, self._usable[place]).cast(self._rows.schema[self._time])
-        return self._rows.drop(_KNOWN)[place].with_columns(usable).select(names)
+        rows = self._rows.select(pl.col(*self._by, self._time, ROW).gather(pl.Series(place)))
+        return rows.with_columns(usable).select(names)
 
     @cached_property
     def _turns(self) -> tuple[Ints, UInts]:
