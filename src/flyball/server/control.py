@@ -24,6 +24,7 @@ def main(project: str, home: str, host: str, port: str) -> None:
     when_supervisor_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
     root, place = Path(project), Path(home)
     rooms = Home(root, place)
+    rooms.db.make_room()
     start_taking_up(rooms)
     start_telling(rooms)
     is_whole = has_project(root)

@@ -217,6 +217,9 @@ class PostgresqlBackend:
         with self._transacting(_READ, "ROLLBACK") as tx:
             yield tx
 
+    def make_room(self) -> None:
+        """See `Database.make_room`; the server does so itself."""
+
     def close(self) -> None:
         """Close the connections that nobody uses."""
         self._idle.close()

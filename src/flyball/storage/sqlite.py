@@ -14,6 +14,8 @@ from flyball.storage.schema import BOOKKEEPING, counted_names, migration_names, 
 
 _BUSY_TIMEOUT_MS = 30_000
 _LENGTHS = (100, 10)
+# SQLite begins its log of changes anew after 1,000 pages of 4 KB; a large transaction may come on top.
+_ROOM_BYTES = 4_400_000
 
 
 class SqliteTransaction:
@@ -113,6 +115,22 @@ class SqliteBackend:
         finally:
             _undo(connection)
 
+    def make_room(self) -> None:
+        """See `Database.make_room`."""
+        self._connection()  # without another one, the log would go when that below is closed
+        connection = self._open()
+        try:
+            # What fits no cache is written to the log before it is kept; undone, it leaves the log as long.
+            connection.execute("PRAGMA cache_size = 10")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("CREATE TABLE room (content)")
+            connection.execute(f"INSERT INTO room VALUES (zeroblob({_ROOM_BYTES}))")
+        except sqlite3.OperationalError as error:
+            raise BackendUnavailableError(f"the database could not be written: {error}") from error
+        finally:
+            _undo(connection)
+            connection.close()
+
     def close(self) -> None:
         """Close this thread's connection."""
         connection = getattr(self._local, "connection", None)
@@ -126,14 +144,17 @@ class SqliteBackend:
             self._local.connection, self._local.pid = None, os.getpid()
         connection: sqlite3.Connection | None = self._local.connection
         if connection is None:
-            connection = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_TIMEOUT_MS / 1000)
-            connection.row_factory = sqlite3.Row
-            connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA case_sensitive_like = ON")  # as in PostgreSQL
-            self._local.connection = connection
+            connection = self._local.connection = self._open()
+        return connection
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_TIMEOUT_MS / 1000)
+        connection.row_factory = sqlite3.Row
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA case_sensitive_like = ON")  # as in PostgreSQL
         return connection
 
 
