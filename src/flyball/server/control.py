@@ -18,6 +18,8 @@ from flyball.server.webhooks import start_telling
 from flyball.server.welcome import welcome
 from flyball.workspace.home import Home
 
+_KEEP_ALIVE_S = 75
+
 
 def main(project: str, home: str, host: str, port: str) -> None:
     """Run the process until SIGTERM, or until its supervisor ends."""
@@ -47,7 +49,18 @@ def main(project: str, home: str, host: str, port: str) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
-    uvicorn.run(app, host=host, port=int(port), log_level="warning", access_log=False, lifespan="off")
+    uvicorn.run(
+        app,
+        host=host,
+        port=int(port),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        # Each line of an answer's head costs a client time, and a client that logs every minute a new connection.
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from flyball.core.errors import BackendUnavailableError
@@ -28,8 +29,9 @@ class GroupCommitter:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._waiting: list[tuple[Work, Callable[[Outcome], object]]] = []
-        self._wake = threading.Condition()
+        # None says that no more will come.
+        self._waiting: SimpleQueue[tuple[Work, Callable[[Outcome], object]] | None] = SimpleQueue()
+        self._lock = threading.Lock()
         self._is_closed = False
         self._thread: threading.Thread | None = None
 
@@ -50,35 +52,41 @@ class GroupCommitter:
         Raises:
             RuntimeError: The committer is closed.
         """
-        with self._wake:
+        with self._lock:
             if self._is_closed:
                 raise RuntimeError("the committer is closed")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
                 self._thread.start()
-            self._waiting.append((work, tell))
-            self._wake.notify()
+            self._waiting.put((work, tell))
 
     def close(self) -> None:
         """Finish what was handed in, and end the thread."""
-        with self._wake:
+        with self._lock:
             self._is_closed = True
-            self._wake.notify()
+            self._waiting.put(None)
         if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                while not self._waiting and not self._is_closed:
-                    self._wake.wait()
-                if not self._waiting:
-                    break
-                batch, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
+        while batch := self._next_batch():
             outcomes = commit_together(self._db, [work for work, _ in batch])
             for (_, tell), outcome in zip(batch, outcomes, strict=True):
                 tell(outcome)
         self._db.close()
+
+    def _next_batch(self) -> list[tuple[Work, Callable[[Outcome], object]]]:
+        """Wait for work, and return all there is; nothing once all is done and no more will come."""
+        batch = []
+        first = self._waiting.get()
+        while first is not None:
+            batch.append(first)
+            if len(batch) == _MOST_AT_ONCE or self._waiting.empty():
+                return batch
+            first = self._waiting.get()
+        if batch:
+            self._waiting.put(None)
+        return batch
 
 
 def commit_together(db: Database, works: Sequence[Work]) -> list[Outcome]:

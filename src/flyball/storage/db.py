@@ -95,6 +95,11 @@ class Database:
         self.url = url
         self._backend = _open(url, is_durable)
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of this machine, which answers sooner than a thread can be asked to wait for it."""
+        return self.url.startswith("sqlite:")
+
     def begin(self) -> AbstractContextManager[Transaction]:
         """Open a write transaction; it is durable when the block ends, and undone if the block raises.
 

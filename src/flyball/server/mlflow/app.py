@@ -40,6 +40,7 @@ class MlflowApp:
         self._router = Router(routes)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="mlflow-read")
         self._committer = AsyncCommitter(home.db)
+        self._reads_here = {Kind.LOOKUP} if home.db.is_file else set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
@@ -80,7 +81,9 @@ class MlflowApp:
         if route.kind is Kind.STREAM:
             return as_answer(await route.handler(self._home, request))
         await request.read_body(route.max_body_bytes, route.media_types)
-        if route.kind is Kind.READ:
+        if route.kind in self._reads_here:
+            return self._read(route, request)
+        if route.kind in (Kind.READ, Kind.LOOKUP):
             return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, route, request)
         return as_answer(await self._committer.commit(route.handler(self._home, request)))
 

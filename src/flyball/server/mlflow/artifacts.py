@@ -17,10 +17,10 @@ from flyball.domain.tracking.artifacts import (
     parse_place,
 )
 from flyball.server.mlflow.answers import Answer, StreamedAnswer
-from flyball.server.mlflow.downloads import send_file
+from flyball.server.mlflow.downloads import Found, send_file
 from flyball.server.mlflow.packages import list_package
 from flyball.server.mlflow.requests import ParameterMissingError, Request
-from flyball.server.mlflow.routing import Route, Work, read, stream, write
+from flyball.server.mlflow.routing import Route, Work, lookup, read, stream, write
 from flyball.storage.blobs import PIECE_BYTES
 from flyball.workspace.home import Home
 
@@ -93,7 +93,7 @@ async def receive(request: Request, write_piece: Callable[[bytes], None]) -> Non
 async def download(home: Home, request: Request) -> Answer | StreamedAnswer:
     """Answer with a file."""
     place = read_file_place(request.values["path"])
-    return await send_file(home, request, await asyncio.to_thread(home.artifacts.get, place))
+    return await send_file(request, lambda: _find(home, place))
 
 
 async def download_of_run(home: Home, request: Request) -> Answer | StreamedAnswer:
@@ -101,8 +101,7 @@ async def download_of_run(home: Home, request: Request) -> Answer | StreamedAnsw
     fields = request.decode(RunListing)
     if not fields.path:
         raise ParameterMissingError("path")
-    _, place = await asyncio.to_thread(_run_place, home, fields)
-    return await send_file(home, request, await asyncio.to_thread(home.artifacts.get, place))
+    return await send_file(request, lambda: _find(home, _run_place(home, fields)[1]))
 
 
 def list_folder(home: Home, request: Request) -> Any:
@@ -162,6 +161,11 @@ def read_file_place(path: str) -> Place:
     return place
 
 
+def _find(home: Home, place: Place) -> Found:
+    file = home.artifacts.get(place)
+    return file, lambda: home.artifacts.read(file)
+
+
 def _run_place(home: Home, fields: RunListing) -> tuple[str, Place]:
     run_id = fields.run_id or fields.run_uuid
     if not run_id:
@@ -186,5 +190,5 @@ ROUTES: tuple[Route, ...] = (
     write("DELETE", F + "artifacts/{path:path}", delete),
     read("GET", "/api/2.0/mlflow/artifacts/list", list_of_run),
     stream("GET", "/get-artifact", download_of_run),
-    read("GET", "/api/3.0/mlflow/server-info", tell_server_info),
+    lookup("GET", "/api/3.0/mlflow/server-info", tell_server_info),
 )

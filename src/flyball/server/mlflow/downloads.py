@@ -11,9 +11,8 @@ from flyball.domain.tracking.artifacts import ArtifactFile
 from flyball.server.mlflow.answers import Answer, StreamedAnswer
 from flyball.server.mlflow.requests import DisconnectedError, Request
 from flyball.storage.blobs import BlobReader
-from flyball.workspace.home import Home
 
-# A model is mostly small files; each is read by one turn of a thread instead of four, and sent at once.
+# A model is mostly small files; each is found and read by one turn of a thread, and sent at once.
 _SMALL_BYTES = 256_000
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 # What people look at in a browser; the kinds of some of them differ from one system to the next.
@@ -22,21 +21,27 @@ _TEXTS = frozenset({"cfg", "conf", "csv", "err", "hocon", "ini", "js", "json", "
 }
 
 
-async def send_file(
-    home: Home, request: Request, file: ArtifactFile, open_it: Callable[[], BlobReader] | None = None
-) -> Answer | StreamedAnswer:
+Found = tuple[ArtifactFile, Callable[[], BlobReader]]
+"""A file's name, digest and size, and what opens its bytes."""
+
+
+async def send_file(request: Request, find: Callable[[], Found]) -> Answer | StreamedAnswer:
     """Answer with a file, or with the part of it that the request's ``Range`` asks for.
 
     Args:
-        home: The rooms.
         request: What the client sent.
-        file: Its name, digest and size.
-        open_it: Opens its bytes where they are not among the artifacts'.
+        find: Finds the file; called in a thread.
     """
+    return await asyncio.to_thread(_answer, request, find)
+
+
+def _answer(request: Request, find: Callable[[], Found]) -> Answer | StreamedAnswer:
+    file, open_it = find()
     etag = f'"{file.digest}"'
+    media_type = _media_type(file.place.name)
     headers = [(b"etag", etag.encode()), (b"accept-ranges", b"bytes"), *_as_download(file.place.name)]
     if etag in re.split(r"\s*,\s*", request.header(b"if-none-match").replace("W/", "")):
-        return Answer(b"", _media_type(file.place.name), 304, headers)
+        return Answer(b"", media_type, 304, headers)
     start, stop, status = 0, file.size_bytes, 200
     wanted = request.header(b"range")
     # With a condition that does not hold, the whole file is the answer: it has changed since the first part.
@@ -44,22 +49,15 @@ async def send_file(
         found = read_range(wanted, file.size_bytes)
         if found is not None and found[0] >= found[1]:
             unsatisfied = (b"content-range", f"bytes */{file.size_bytes}".encode())
-            return Answer(b"", _media_type(file.place.name), 416, [*headers, unsatisfied])
+            return Answer(b"", media_type, 416, [*headers, unsatisfied])
         if found is not None:
             (start, stop), status = found, 206
             headers.append((b"content-range", f"bytes {start}-{stop - 1}/{file.size_bytes}".encode()))
-    open_it = open_it or (lambda: home.artifacts.read(file))
-    if stop - start <= _SMALL_BYTES:
-        body = await asyncio.to_thread(_read_whole, open_it, start, stop)
-        return Answer(body, _media_type(file.place.name), status, headers)
-    reader = await asyncio.to_thread(open_it)
-    chunks = _pieces(request, reader, start, stop)
-    return StreamedAnswer(chunks, _media_type(file.place.name), stop - start, status, headers)
-
-
-def _read_whole(open_it: Callable[[], BlobReader], start: int, stop: int) -> bytes:
-    with open_it() as reader:
-        return b"".join(reader.chunks(start, stop))
+    reader = open_it()
+    if stop - start > _SMALL_BYTES:
+        return StreamedAnswer(_pieces(request, reader, start, stop), media_type, stop - start, status, headers)
+    with reader:
+        return Answer(b"".join(reader.chunks(start, stop)), media_type, status, headers)
 
 
 def read_range(header: str, size_bytes: int) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ from flyball.domain.tracking.client_runs import (
 )
 from flyball.domain.tracking.experiments import MAX_LOCATION_LENGTH, MAX_NAME_LENGTH, parse_experiment_id
 from flyball.server.mlflow.requests import Int64, ParameterMissingError, Request
-from flyball.server.mlflow.routing import Route, Work, read, write
+from flyball.server.mlflow.routing import Route, Work, lookup, read, write
 from flyball.server.mlflow.wire import KeyValue, read_view, write_experiment
 from flyball.workspace.home import Home
 
@@ -185,8 +185,8 @@ def _check_tag(key: str, value: str, path: str) -> None:
 
 ROUTES: tuple[Route, ...] = (
     write("POST", _A + "create", create),
-    read("GET", _A + "get", get),
-    read("GET", _A + "get-by-name", get_by_name),
+    lookup("GET", _A + "get", get),
+    lookup("GET", _A + "get-by-name", get_by_name),
     read("POST", _A + "search", search),
     read("GET", _A + "search", search),
     write("POST", _A + "update", update),

@@ -18,7 +18,7 @@ from flyball.domain.tracking.experiments import parse_experiment_id
 from flyball.server.mlflow.experiments import read_limit
 from flyball.server.mlflow.registry_wire import read_model_status, write_logged
 from flyball.server.mlflow.requests import Int64, ParameterMissingError, Request
-from flyball.server.mlflow.routing import Route, Work, read, write
+from flyball.server.mlflow.routing import Route, Work, lookup, read, write
 from flyball.server.mlflow.runs import KeyOptionalValue, read_experiment_ids
 from flyball.workspace.home import Home
 
@@ -207,7 +207,7 @@ def _check_count(what: str, found: list[KeyOptionalValue]) -> None:
 ROUTES: tuple[Route, ...] = (
     write("POST", _A, create),
     read("POST", _A + "/search", search),
-    read("GET", _A + "/{model_id}", get),
+    lookup("GET", _A + "/{model_id}", get),
     write("PATCH", _A + "/{model_id}", finalize),
     write("DELETE", _A + "/{model_id}", delete),
     write("POST", _A + "/{model_id}/params", log_params),

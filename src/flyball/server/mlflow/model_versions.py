@@ -16,7 +16,7 @@ from flyball.server.mlflow.experiments import read_limit
 from flyball.server.mlflow.registered_models import check_tag, read_tags
 from flyball.server.mlflow.registry_wire import write_version
 from flyball.server.mlflow.requests import Int64, ParameterMissingError, Request
-from flyball.server.mlflow.routing import Route, Work, read, write
+from flyball.server.mlflow.routing import Route, Work, lookup, read, write
 from flyball.server.mlflow.runs import KeyOptionalValue
 from flyball.workspace.home import Home
 
@@ -175,8 +175,8 @@ def _version_of(fields: Reference) -> tuple[str, int]:
 
 ROUTES: tuple[Route, ...] = (
     write("POST", _A + "create", create),
-    read("GET", _A + "get", get),
-    read("GET", _A + "get-download-uri", get_download_uri),
+    lookup("GET", _A + "get", get),
+    lookup("GET", _A + "get-download-uri", get_download_uri),
     write("PATCH", _A + "update", update),
     write("DELETE", _A + "delete", delete),
     write("POST", _A + "transition-stage", transition_stage),

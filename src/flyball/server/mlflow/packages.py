@@ -1,6 +1,5 @@
 """Packages of Flyball's own versions as artifacts, for reading only."""
 
-import asyncio
 import re
 from typing import Any, NoReturn
 
@@ -9,7 +8,7 @@ from flyball.core.errors import ConflictError
 from flyball.domain.registry.packages import MANIFEST, FileEntry, Manifest
 from flyball.domain.tracking.artifacts import ArtifactFile, ArtifactNotFoundError, Entry, Place, check_name
 from flyball.server.mlflow.answers import Answer, StreamedAnswer
-from flyball.server.mlflow.downloads import send_file
+from flyball.server.mlflow.downloads import Found, send_file
 from flyball.server.mlflow.requests import Request
 from flyball.server.mlflow.routing import Route, Work, stream, write
 from flyball.storage.blobs import BlobReader
@@ -35,12 +34,7 @@ class PackageFixedError(ConflictError):
 async def download(home: Home, request: Request) -> Answer | StreamedAnswer:
     """Answer with a file of a package."""
     digest, path = request.values["digest"], check_name(request.values["path"])
-    entry = (await asyncio.to_thread(_list_files, home, digest)).get(path)
-    if entry is None:
-        raise ArtifactNotFoundError(f"{FOLDER}/{digest}/{path}")
-    file = ArtifactFile(Place("", path), entry.sha256, entry.size_bytes)
-    place = home.registry.packages_root / digest / path
-    return await send_file(home, request, file, lambda: BlobReader.of_file(place, entry.sha256))
+    return await send_file(request, lambda: _find(home, digest, path))
 
 
 def refuse_write(_home: Home, request: Request) -> Work:
@@ -67,6 +61,14 @@ def list_package(home: Home, place: Place) -> list[Entry] | None:
             name, slash, _ = path[len(prefix) :].partition("/")
             found[name] = None if slash else entry.size_bytes
     return [Entry(name, size) for name, size in sorted(found.items())]
+
+
+def _find(home: Home, digest: str, path: str) -> Found:
+    entry = _list_files(home, digest).get(path)
+    if entry is None:
+        raise ArtifactNotFoundError(f"{FOLDER}/{digest}/{path}")
+    file = ArtifactFile(Place("", path), entry.sha256, entry.size_bytes)
+    return file, lambda: BlobReader.of_file(home.registry.packages_root / digest / path, entry.sha256)
 
 
 def _list_files(home: Home, digest: str) -> dict[str, FileEntry]:

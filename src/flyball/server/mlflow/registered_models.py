@@ -19,7 +19,7 @@ from flyball.domain.tracking.client_runs import ItemInvalidError, check_first_ta
 from flyball.server.mlflow.experiments import read_limit
 from flyball.server.mlflow.registry_wire import write_model, write_version
 from flyball.server.mlflow.requests import Int64, ParameterMissingError, Request
-from flyball.server.mlflow.routing import Route, Work, read, write
+from flyball.server.mlflow.routing import Route, Work, lookup, read, write
 from flyball.server.mlflow.runs import KeyOptionalValue
 from flyball.workspace.home import Home
 
@@ -245,17 +245,17 @@ def _known_alias(alias: str) -> str:
 
 ROUTES: tuple[Route, ...] = (
     write("POST", _A + "create", create),
-    read("GET", _A + "get", get),
+    lookup("GET", _A + "get", get),
     write("PATCH", _A + "update", update),
     write("POST", _A + "rename", rename),
     write("DELETE", _A + "delete", delete),
     read("GET", _A + "search", search),
     read("POST", _A + "search", search),
     read("POST", _A + "get-latest-versions", get_latest_versions),
-    read("GET", _A + "get-latest-versions", get_latest_versions),
+    lookup("GET", _A + "get-latest-versions", get_latest_versions),
     write("POST", _A + "set-tag", set_tag),
     write("DELETE", _A + "delete-tag", delete_tag),
     write("POST", _A + "alias", set_alias),
     write("DELETE", _A + "alias", delete_alias),
-    read("GET", _A + "alias", get_by_alias),
+    lookup("GET", _A + "alias", get_by_alias),
 )

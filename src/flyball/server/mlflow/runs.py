@@ -20,7 +20,7 @@ from flyball.domain.tracking.experiments import parse_experiment_id
 from flyball.domain.tracking.points import Point
 from flyball.server.mlflow.experiments import read_limit
 from flyball.server.mlflow.requests import Int64, ParameterMissingError, Request
-from flyball.server.mlflow.routing import Route, Work, read, write
+from flyball.server.mlflow.routing import Route, Work, lookup, read, write
 from flyball.server.mlflow.wire import KeyValue, read_status, read_view, write_info, write_run
 from flyball.workspace.home import Home
 
@@ -295,7 +295,7 @@ def _check_tag(key: str, value: str, path: str) -> None:
 
 ROUTES: tuple[Route, ...] = (
     write("POST", _A + "create", create),
-    read("GET", _A + "get", get),
+    lookup("GET", _A + "get", get),
     write("POST", _A + "update", update),
     write("POST", _A + "delete", delete),
     write("POST", _A + "restore", restore),

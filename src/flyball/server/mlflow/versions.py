@@ -2,7 +2,7 @@
 
 from flyball.server.mlflow.answers import Answer
 from flyball.server.mlflow.requests import Request
-from flyball.server.mlflow.routing import Route, read
+from flyball.server.mlflow.routing import Route, lookup
 from flyball.workspace.home import Home
 
 PROTOCOL_VERSION = "3.17.2"
@@ -14,4 +14,4 @@ def tell_version(_home: Home, _request: Request) -> Answer:
     return Answer(PROTOCOL_VERSION.encode(), "text/plain; charset=utf-8")
 
 
-ROUTES: tuple[Route, ...] = (read("GET", "/version", tell_version),)
+ROUTES: tuple[Route, ...] = (lookup("GET", "/version", tell_version),)
