@@ -4,6 +4,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from flyball.core.clock import Clock
 from flyball.core.durations import to_us
 from flyball.domain.journal.service import Journal
@@ -147,8 +149,9 @@ class LoggedModelService:
         Raises:
             LoggedModelNotFoundError: There is no such model.
         """
-        store.put_tags(tx, self.require(tx, model_id).number, tags)
-        return self.require(tx, model_id)
+        model = self.require(tx, model_id)
+        store.put_tags(tx, model.number, tags)
+        return msgspec.structs.replace(model, tags=dict(sorted({**model.tags, **tags}.items())))
 
     def delete_tag(self, tx: Transaction, model_id: str, key: str) -> None:
         """Remove a tag.

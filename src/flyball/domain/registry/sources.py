@@ -62,7 +62,7 @@ def resolve(tx: Transaction, files: ModelFiles, source: str, *, run_id: str = ""
     scheme = urlsplit(source).scheme.lower()
     logged = _find_logged(tx, model_id, source) if model_id else None
     if scheme == "models":
-        return _of_model(tx, files, source, run_id)
+        return _of_model(tx, files, source, run_id, logged)
     if scheme == "runs":
         return _of_run(tx, files, source, logged)
     if not scheme or scheme == "file" or _WINDOWS.match(source):
@@ -90,7 +90,7 @@ def metrics_of(tx: Transaction, source: Source) -> dict[str, float]:
     return found
 
 
-def _of_model(tx: Transaction, files: ModelFiles, source: str, run_id: str) -> Source:
+def _of_model(tx: Transaction, files: ModelFiles, source: str, run_id: str, named: LoggedModel | None) -> Source:
     parts = urlsplit(source).path.strip("/").split("/")
     name, _, alias = parts[0].partition("@")
     if len(parts) == 1 and alias:
@@ -100,7 +100,7 @@ def _of_model(tx: Transaction, files: ModelFiles, source: str, run_id: str) -> S
         return _of_version(tx, source, parts[0], int(parts[1]), run_id)
     if len(parts) != 1 or not name.startswith("m-"):
         raise SourceInvalidError(source, "write models:/NAME/VERSION, models:/NAME@ALIAS or models:/MODEL_ID")
-    logged = _find_logged(tx, name, source)
+    logged = named if named is not None and named.id == name else _find_logged(tx, name, source)
     digest = files.digest(tx, logged.root) if logged.root.startswith(_OURS) else ""
     if digest is None:
         raise SourceMissingError(source, "the logged model has no files")

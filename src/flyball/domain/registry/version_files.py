@@ -37,9 +37,10 @@ class VersionFiles:
     def seal(self, tx: Transaction, location: str) -> str:
         """See `ModelFiles.seal`."""
         place, owner = parse_place(location), f"{SEALED}{os.urandom(16).hex()}"
-        for file in _files(tx, place):
-            target = Place(owner, _below(place, file))
-            artifact_store.put_file(tx, ArtifactFile(target, file.digest, file.size_bytes))
+        targets = [
+            ArtifactFile(Place(owner, _below(place, file)), file.digest, file.size_bytes) for file in _files(tx, place)
+        ]
+        artifact_store.add_files(tx, targets)
         return f"mlflow-artifacts:/versions/{owner}/artifacts"
 
     def remove(self, tx: Transaction, location: str) -> None:

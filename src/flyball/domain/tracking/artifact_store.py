@@ -21,6 +21,14 @@ def put_file(tx: Transaction, file: ArtifactFile) -> None:
     )
 
 
+def add_files(tx: Transaction, files: Sequence[ArtifactFile]) -> None:
+    """Keep which bytes files of a new owner have."""
+    tx.execute_many(
+        f"INSERT INTO tracking_artifact ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
+        [(file.place.owner, file.place.folder, file.place.name, file.digest, file.size_bytes) for file in files],
+    )
+
+
 def copy_all(tx: Transaction, from_owner: str, to_owner: str) -> None:
     """Give all files of one owner to another too."""
     tx.execute(

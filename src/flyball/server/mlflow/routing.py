@@ -80,7 +80,8 @@ class Router:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._exact: dict[str, dict[str, Route]] = {}
-        self._patterns: list[tuple[list[str], dict[str, Route]]] = []
+        # What comes before the first name, the segments, and the routes by method.
+        self._patterns: list[tuple[str, list[str], dict[str, Route]]] = []
         by_path: dict[str, dict[str, Route]] = {}
         for route in routes:
             methods = by_path.setdefault(route.path, {})
@@ -89,11 +90,11 @@ class Router:
             methods[route.method] = route
         for path, methods in by_path.items():
             if "{" in path:
-                self._patterns.append((path.split("/"), methods))
+                self._patterns.append((path.partition("{")[0], path.split("/"), methods))
             else:
                 self._exact[path] = methods
         # Fixed segments before variable ones, so that `logged-models/search` is not the model `search`.
-        self._patterns.sort(key=lambda entry: ["{" in segment for segment in entry[0]])
+        self._patterns.sort(key=lambda entry: ["{" in segment for segment in entry[1]])
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         """Return the route and the values of its path's names.
@@ -112,8 +113,9 @@ class Router:
         methods = self._exact.get(path)
         values: dict[str, str] = {}
         if methods is None or (method not in methods and self._patterns):
-            for pattern, below in self._patterns:
-                found = _match(pattern, path.split("/"))
+            segments = path.split("/")
+            for prefix, pattern, below in self._patterns:
+                found = _match(pattern, segments) if path.startswith(prefix) else None
                 if found is not None and (methods is None or method in below):
                     methods, values = below, found
                     if method in below:
