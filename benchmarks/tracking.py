@@ -50,7 +50,6 @@ CASES = (
     "artifacts",
 )
 NEEDS_FILLED = {"search", "pandas"}
-EMPTY_CAN = {"log_metric", "log_batch", "eight"}
 RUNS = int(os.environ.get("BENCH_RUNS", "5000"))
 START_S = 120.0
 
@@ -146,21 +145,42 @@ def at_rest(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     return {"processes": len(family), "pss_mb": round(pss / 1e6)}
 
 
-def cpu_s(process: subprocess.Popen[bytes]) -> float:
-    """Return how long a server and its children have had a processor."""
+def family_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """Return the processes of a server."""
     root = psutil.Process(process.pid)
-    return sum(sum(member.cpu_times()[:2]) for member in (root, *root.children(recursive=True)))
+    return [member.pid for member in (root, *root.children(recursive=True))]
 
 
-def shares(figures: dict[str, Any], used_s: float) -> dict[str, Any]:
-    """Return the server's processor time for a request, where a case counts them: rates depend on what else runs."""
-    return {"server_cpu_ms": round(used_s / figures["requests"] * 1000, 3)} if "requests" in figures else {}
+def cpu_ms(processes: list[int]) -> float:
+    """Return how long processes have had a processor; the kernel counts it in nanoseconds for each thread."""
+    used_ns = 0
+    for process in processes:
+        with suppress(FileNotFoundError, ProcessLookupError):  # under load, mlflow's workers are ended
+            used_ns += sum(
+                int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{process}/task").iterdir()
+            )
+    return used_ns / 1e6
 
 
-def ask(case: str, url: str, size: int = 0) -> Any:
-    """Let the real client do a case."""
+def shares(figures: dict[str, Any], used_ms: float) -> dict[str, Any]:
+    """Return the server's processor time, for a request where a case counts them: rates depend on what else runs."""
+    if "requests" in figures:
+        return {"server_cpu_ms": round(used_ms / figures["requests"], 3)}
+    return {"server_cpu_ms_in_all": round(used_ms)}
+
+
+def ask(case: str, url: str, processes: list[int], answers: Path | None = None) -> Any:
+    """Let the real client do a case, which can read the server's processor time; ``answers`` is where to keep them."""
+    environment = os.environ | {"BENCH_SERVER": " ".join(map(str, processes))}
+    if answers is not None:
+        environment["BENCH_ANSWERS"] = str(answers)
     done = subprocess.run(
-        [python(), str(CLIENT), case, url, str(size)], capture_output=True, text=True, timeout=600, check=False
+        [python(), str(CLIENT), case, url],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env=environment,
     )
     return json.loads(done.stdout) if done.returncode == 0 else {"failed": done.stderr[-600:]}
 
@@ -182,28 +202,28 @@ def read_page(url: str) -> float:
     return round(sorted(times)[len(times) // 2], 1)
 
 
-def measure(name: str, cases: list[str], database: str, answers: Path) -> dict[str, Any]:
-    """Return a server's figures; Flyball's answers are kept in a folder for the empty server."""
+def measure(name: str, cases: list[str], database: str, answers: Path, *, records: bool) -> dict[str, Any]:
+    """Return a server's figures; Flyball's answers are kept in a folder if the empty server is to give them again."""
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=BENCH) as scratch:
         folder = Path(scratch)
         if name != "empty" and NEEDS_FILLED & set(cases):
             figures["filled_s"] = fill(name, folder, database)
         with serving(name, folder, database) as (url, start):
-            can = set(CASES) if name != "empty" else EMPTY_CAN | tracking_answers.replay(url, answers)
             for case in cases:
                 if case == "server" and name != "empty":
                     figures["server"] = {"start_s": start["start_s"], **at_rest(start["process"])}
-                elif case in can:
-                    before_s = cpu_s(start["process"])
-                    figures[case] = ask(case, url)
+                elif case != "server" and (name != "empty" or tracking_answers.replay(url, answers, case)):
+                    processes = family_of(start["process"])
+                    before_ms = cpu_ms(processes)
+                    figures[case] = ask(case, url, processes)
                     if name == "empty":
                         figures[case].pop("lost", None)  # it keeps nothing
-                    figures[case] |= shares(figures[case], cpu_s(start["process"]) - before_s)
+                    figures[case] |= shares(figures[case], cpu_ms(processes) - before_ms)
+                if name == "flyball" and records and case in tracking_answers.RECORDED:
+                    ask(case, url, [], tracking_answers.file_of(answers, case))
             if "search" in cases and name != "empty":
                 figures["search"]["server_part_of_1000_ms"] = read_page(url)
-            if name == "flyball":
-                tracking_answers.record(url, answers, cases)
     return figures
 
 
@@ -290,7 +310,7 @@ def main(names: list[str]) -> None:
             if name == "tuned-postgresql":  # the driver that is installed for it; later SQLAlchemy prefers another
                 database = database.replace("postgresql://", "postgresql+psycopg2://")
             try:
-                result["servers"][name] = measure(name, cases, database, answers)
+                result["servers"][name] = measure(name, cases, database, answers, records="empty" in servers)
             except (RuntimeError, subprocess.SubprocessError) as error:
                 result["servers"][name] = {"failed": str(getattr(error, "stderr", None) or error)[-800:]}
     result["load"] = [round(value, 1) for value in os.getloadavg()]

@@ -15,10 +15,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psutil
 from tests.servers import postgresql
 
-from benchmarks.tracking import BENCH, serving
+from benchmarks.tracking import BENCH, cpu_ms, family_of, serving
 from benchmarks.tracking import fill as fill_store
 
 SIZES = (1_000, 10_000, 100_000)
@@ -51,14 +50,7 @@ def measure(size: int, database: str) -> dict[str, tuple[float, float]]:
         folder = Path(scratch)
         fill_store("flyball", folder, database, size)
         with serving("flyball", folder, database) as (url, start):
-            root = psutil.Process(start["process"].pid)
-            return ask(url, size // 10, [child.pid for child in root.children(recursive=True)])
-
-
-def cpu_ms(processes: list[int]) -> float:
-    """Return how long processes have had a processor; the kernel counts it in nanoseconds for each thread."""
-    tasks = (task for process in processes for task in Path(f"/proc/{process}/task").iterdir())
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
+            return ask(url, size // 10, family_of(start["process"]))
 
 
 def ask(url: str, versions: int, processes: list[int]) -> dict[str, tuple[float, float]]:

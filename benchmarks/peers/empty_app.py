@@ -1,12 +1,12 @@
-"""The limit of a server in Python here: an ASGI application that reads nothing and answers at once.
+"""The limit of a server in Python here: an ASGI application that does nothing and answers at once.
 
-It answers ``{}``, or what was put at a path and a page before (``PUT /answers?of=runs/search&page=100``): then what a
-client needs for the same bytes is the client's own part.
+It answers ``{}``, or what was answered to the same request before (``PUT /answers``, one JSON object a line): then what
+a client needs for the same bytes is the client's own part.
 """
 
+import base64
 import json
 import sys
-from urllib.parse import parse_qs
 
 import uvicorn
 
@@ -14,13 +14,26 @@ _RUN = b'{"run":{"info":{"run_id":"0","experiment_id":"0"}},"experiment":{"exper
 _answers = {}
 
 
-def page_of(path, query, body):
-    """Return what a request asks for: which address, and how many runs or which page of a history."""
-    if path.endswith("runs/search"):
-        return "runs/search", str(json.loads(body)["max_results"])
-    if path.endswith("metrics/get-history"):
-        return "metrics/get-history", query.get("page_token", [""])[0]
-    return "", ""
+def keep(lines):
+    """Keep answers by what was asked; of names that differ each time, by the path alone."""
+    for line in lines.splitlines():
+        found = json.loads(line)
+        headers = [(name.lower().encode(), value.encode()) for name, value in found["headers"]]
+        answer = (found["status"], headers, base64.b64decode(found["body"]))
+        path = found["target"].partition("?")[0]
+        for key in (path, found["target"], found["target"] + found["asked"]):
+            _answers[found["method"], key] = answer
+
+
+def find(method, path, query, body):
+    target = f"{path}?{query}" if query else path
+    if path.endswith("/search") and (found := _answers.get((method, target + body.decode()))):
+        return found
+    found = _answers.get((method, target)) or _answers.get((method, path))
+    if found is None:
+        content = _RUN if path.endswith(("create", "get-by-name")) else b"{}"
+        found = 200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))], content
+    return found
 
 
 async def app(scope, receive, send):
@@ -32,16 +45,23 @@ async def app(scope, receive, send):
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             break
-    path, query = scope["path"], parse_qs(scope["query_string"].decode())
-    if path == "/answers":
-        _answers[query["of"][0], query.get("page", [""])[0]] = b"".join(parts)
-    body = _answers.get(page_of(path, query, b"".join(parts)), b"{}") if _answers else b"{}"
-    if path.endswith(("create", "get-by-name")):
-        body = _RUN
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    body = b"".join(parts)
+    if scope["path"] == "/answers":
+        _answers.clear()
+        keep(body)
+    status, headers, content = find(scope["method"], scope["path"], scope["query_string"].decode(), body)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", access_log=False, lifespan="off")
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        date_header=False,
+    )

@@ -3,6 +3,7 @@
 It knows nothing of the server it talks to, so that the same script measures each of them.
 """
 
+import base64
 import contextlib
 import json
 import logging
@@ -25,15 +26,58 @@ from mlflow.entities import Metric, Param, RunTag
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 
 
+def server_cpu_ms() -> float:
+    """Return how long the server's processes, which the benchmark names, have had a processor."""
+    processes = os.environ.get("BENCH_SERVER", "").split()
+    used_ns = 0
+    for process in processes:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for task in Path(f"/proc/{process}/task").iterdir():
+                used_ns += int((task / "schedstat").read_text().split()[0])
+    return used_ns / 1e6
+
+
 def timed(work, rounds: int) -> dict[str, float]:
-    """Return median and 99th percentile in milliseconds."""
+    """Return median and 99th percentile in milliseconds, and the server's processor time for a round."""
     times = []
+    before_ms = server_cpu_ms()
     for number in range(rounds):
         started = time.perf_counter()
         work(number)
         times.append((time.perf_counter() - started) * 1000)
+    cpu_ms = (server_cpu_ms() - before_ms) / rounds
     times.sort()
-    return {"p50_ms": round(statistics.median(times), 2), "p99_ms": round(times[int(len(times) * 0.99) - 1], 2)}
+    return {
+        "p50_ms": round(statistics.median(times), 2),
+        "p99_ms": round(times[int(len(times) * 0.99) - 1], 2),
+        "server_cpu_ms": round(cpu_ms, 3),
+    }
+
+
+@contextlib.contextmanager
+def recording(file: str):
+    """Keep what a server answers, so that one which does nothing can answer the same; see `empty_app.py`."""
+    import requests
+
+    send = requests.Session.send
+    with Path(file).open("w") as out:
+
+        def recorded_send(session, request, **options):
+            answer = send(session, request, **options)
+            asked = request.body if request.path_url.endswith("/search") and request.body else b""
+            line = {
+                "method": request.method,
+                "target": request.path_url,
+                "asked": asked.decode() if isinstance(asked, bytes) else asked,
+                "status": answer.status_code,
+                "headers": list(answer.headers.items()),
+                "body": base64.b64encode(answer.content).decode(),
+            }
+            out.write(json.dumps(line) + "\n")
+            return answer
+
+        requests.Session.send = recorded_send
+        yield
 
 
 def experiment(client: MlflowClient, name: str) -> str:
@@ -174,10 +218,10 @@ def pandas(client: MlflowClient, size: int) -> dict:
 
 @contextlib.contextmanager
 def waiting():
-    """Yield a list with one number: how many milliseconds requests have taken, the client's own work left out."""
+    """Yield a list with how many milliseconds requests have taken, the client's own work left out, and their number."""
     import requests
 
-    spent, send = [0.0], requests.Session.send
+    spent, send = [0.0, 0], requests.Session.send
 
     def timed_send(session, request, **options):
         started = time.perf_counter()
@@ -185,12 +229,20 @@ def waiting():
             return send(session, request, **options)
         finally:
             spent[0] += (time.perf_counter() - started) * 1000
+            spent[1] += 1
 
     requests.Session.send = timed_send
     try:
         yield spent
     finally:
         requests.Session.send = send
+
+
+def split(work, rounds: int) -> dict[str, float]:
+    """Return what `timed` does, and of a round the number of requests and what they take."""
+    with waiting() as spent:
+        found = timed(work, rounds)
+    return found | {"requests_each": round(spent[1] / rounds, 1), "of_that_requests_ms": round(spent[0] / rounds, 2)}
 
 
 def models(client: MlflowClient, size: int) -> dict:
@@ -206,21 +258,21 @@ def models(client: MlflowClient, size: int) -> dict:
         with waiting() as log_ms:
             logged = mlflow.sklearn.log_model(model, name="model", registered_model_name=name, pip_requirements=[])
         log_s = time.perf_counter() - started
-    register = timed(lambda _: mlflow.register_model(logged.model_uri, name), size or 7)
+    rounds = size or 15
+    register = split(lambda _: mlflow.register_model(logged.model_uri, name), (rounds + 1) // 2)
     client.set_registered_model_alias(name, "champion", 1)
-    with waiting() as load_ms:
-        load = timed(lambda _: mlflow.pyfunc.load_model(f"models:/{name}@champion"), 5)
-    versions = timed(lambda _: client.search_model_versions(f"name = '{name}'"), 20)
+    load = split(lambda _: mlflow.pyfunc.load_model(f"models:/{name}@champion"), rounds)
+    versions = split(lambda _: client.search_model_versions(f"name = '{name}'"), rounds * 4)
     with tempfile.TemporaryDirectory() as folder:
         # The client's own part of a load: what is left when no server is asked.
         place = mlflow.artifacts.download_artifacts(f"models:/{name}@champion", dst_path=folder)
-        own = timed(lambda _: mlflow.pyfunc.load_model(place), 5)
+        own = timed(lambda _: mlflow.pyfunc.load_model(place), rounds)
     assert run.info.run_id
     return {
         "log_and_register_s": round(log_s, 2),
         "of_that_requests_ms": round(log_ms[0], 1),
         "register": register,
-        "load_by_alias": load | {"of_that_requests_ms": round(load_ms[0] / 5, 1)},
+        "load_by_alias": load,
         "load_from_disk": own,
         "search": versions,
     }
@@ -260,6 +312,7 @@ CASES = {
 }
 
 if __name__ == "__main__":
-    with contextlib.redirect_stdout(sys.stderr):
+    kept = os.environ.get("BENCH_ANSWERS", "")
+    with contextlib.redirect_stdout(sys.stderr), recording(kept) if kept else contextlib.nullcontext():
         answer = CASES[sys.argv[1]](MlflowClient(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     print(json.dumps(answer))
