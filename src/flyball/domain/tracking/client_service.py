@@ -186,11 +186,11 @@ class ClientRunService:
             RunClosedError: Flyball made the run and has ended it; only its tags can change.
             ParamChangedError: A parameter has another value already.
         """
-        run = self._require_active(tx, run_id)
+        run, present = client_store.find_run_and_params(tx, run_id, list(params or ()))
+        run = self._check_active(run, run_id)
         if points or params:
             self._require_open(run)
         if params:
-            present = client_store.find_params(tx, run.number, list(params))
             for name, old in present.items():
                 if params[name] != old:
                     raise ParamChangedError(run_id, name, old, params[name])
@@ -357,7 +357,11 @@ class ClientRunService:
         return run
 
     def _require_active(self, tx: Transaction, run_id: str) -> ClientRun:
-        run = self._require(tx, run_id)
+        return self._check_active(client_store.find_run(tx, run_id), run_id)
+
+    def _check_active(self, run: ClientRun | None, run_id: str) -> ClientRun:
+        if run is None:
+            raise RunNotFoundError(run_id)
         if run.is_deleted:
             raise RunStateError(run_id, is_deleted=True)
         return run

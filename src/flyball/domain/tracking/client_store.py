@@ -1,6 +1,6 @@
 """The SQL of runs as clients see them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,11 +12,12 @@ from flyball.domain.tracking.experiments import Experiment
 from flyball.domain.tracking.runs import Maker, RunStatus
 from flyball.storage.db import Row, Transaction
 
-_RUN = (
-    "SELECT r.number, r.id, r.experiment_id, r.maker, r.status, r.actor, r.started_at_us, r.finished_at_us,"
-    " r.deleted_at_us, e.artifact_location FROM tracking_run AS r"
-    " JOIN tracking_experiment AS e ON e.id = r.experiment_id"
+_COLUMNS = (
+    "r.number, r.id, r.experiment_id, r.maker, r.status, r.actor, r.started_at_us, r.finished_at_us,"
+    " r.deleted_at_us, e.artifact_location"
 )
+_FROM = "FROM tracking_run AS r JOIN tracking_experiment AS e ON e.id = r.experiment_id"
+_RUN = f"SELECT {_COLUMNS} {_FROM}"
 _MOST_PARAMS = 500
 _encode = msgspec.json.Encoder().encode
 
@@ -36,6 +37,21 @@ def find_run(tx: Transaction, run_id: str) -> ClientRun | None:
     """Return one run."""
     row = tx.row(f"{_RUN} WHERE r.id = ?", (run_id,))
     return None if row is None else _run(row)
+
+
+def find_run_and_params(tx: Transaction, run_id: str, names: Sequence[str]) -> tuple[ClientRun | None, dict[str, str]]:
+    """Return one run, and the values of those of some parameters that it has: one question to the database."""
+    if not names:
+        return find_run(tx, run_id), {}
+    rows = tx.rows(
+        f"SELECT {_COLUMNS}, p.name, p.value {_FROM} LEFT JOIN tracking_param AS p ON p.run = r.number"
+        f" AND p.name IN ({_marks(names)}) WHERE r.id = ?",
+        [*names, run_id],
+    )
+    if not rows:
+        return None, {}
+    *columns, _, _ = rows[0]
+    return _run(columns), {row["name"]: row["value"] for row in rows if row["name"] is not None}
 
 
 def find_numbers(tx: Transaction, run_ids: Sequence[str]) -> dict[str, int]:
@@ -58,14 +74,6 @@ def update_run(tx: Transaction, number: int, status: RunStatus, finished_at_us: 
 def set_deleted(tx: Transaction, number: int, deleted_at_us: int | None) -> None:
     """Mark a run as deleted, or as active (None)."""
     tx.execute("UPDATE tracking_run SET deleted_at_us = ? WHERE number = ?", (deleted_at_us, number))
-
-
-def find_params(tx: Transaction, number: int, names: Sequence[str]) -> dict[str, str]:
-    """Return the values of those of some parameters that a run has."""
-    rows = tx.rows(
-        f"SELECT name, value FROM tracking_param WHERE run = ? AND name IN ({_marks(names)})", [number, *names]
-    )
-    return {row["name"]: row["value"] for row in rows}
 
 
 def add_params(tx: Transaction, number: int, experiment_id: int, params: Mapping[str, str]) -> None:
@@ -206,7 +214,7 @@ def _marks(values: Sequence[Any]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _run(row: Row) -> ClientRun:
+def _run(row: Iterable[Any]) -> ClientRun:
     number, run_id, experiment_id, maker, status, actor, started_us, finished_us, deleted_us, location = row
     experiment = Experiment(
         id=experiment_id, name="", artifact_location=location, created_at_us=0, updated_at_us=0, is_deleted=False
