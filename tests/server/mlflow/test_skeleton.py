@@ -1,12 +1,14 @@
 """What every address of the MLflow protocol does alike."""
 
+import threading
+
 import msgspec
 import pytest
 
 from flyball.core.errors import FlyballError
 from flyball.server.mlflow.app import MlflowApp
 from flyball.server.mlflow.requests import Int64, Request
-from flyball.server.mlflow.routing import Router, Work, read, stream, write
+from flyball.server.mlflow.routing import Router, Work, lookup, read, stream, write
 from flyball.storage.db import Transaction
 from flyball.workspace.home import Home
 from tests.server.mlflow.calls import Calls
@@ -32,6 +34,10 @@ def keep(_home: Home, request: Request) -> Work:
     return work
 
 
+def name_thread(_home: Home, _request: Request) -> str:
+    return threading.current_thread().name
+
+
 async def count(_home: Home, request: Request) -> dict[str, object]:
     return {"size": sum([len(chunk) async for chunk in request.stream()]), **request.values}
 
@@ -48,6 +54,8 @@ def calls(home: Home) -> Calls:
         write("POST", "/api/2.0/mlflow/kept", keep),
         stream("PUT", "/api/2.0/files/{name}/{rest:path}", count),
         read("POST", "/api/2.0/broken", break_down),
+        read("GET", "/api/2.0/mlflow/read-by", name_thread),
+        lookup("GET", "/api/2.0/mlflow/found-by", name_thread),
     )
     return Calls(MlflowApp(home, routes))
 
@@ -56,6 +64,11 @@ def test_numbers_come_as_numbers_or_as_texts(calls: Calls) -> None:
     assert calls.get("points", key="a", step="7", value="NaN", names=["x", "y"])["names"] == ["x", "y"]
     assert calls.post("points", key="a", step="7", value="-1e3")["value"] == -1000
     assert calls.post("kept", key="a", step=3) == {"events": 0, "step": 3}
+
+
+def test_a_few_rows_of_a_file_are_read_without_changing_threads(calls: Calls) -> None:
+    assert str(calls.get("read-by")).startswith("mlflow-read")
+    assert calls.get("found-by") == threading.current_thread().name
 
 
 def test_the_same_routes_answer_pages(calls: Calls) -> None:
