@@ -45,6 +45,9 @@ class Transaction(Protocol):
     def execute(self, sql: str, params: Params = ()) -> int:
         """Run one statement and return how many rows it changed."""
 
+    def send(self, sql: str, params: Params = ()) -> None:
+        """Run one statement; what waits for nobody's answer may fail later, by the commit at the latest."""
+
     def execute_many(self, sql: str, params: Sequence[Params]) -> None:
         """Run one statement for each set of parameters."""
 

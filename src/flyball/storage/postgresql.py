@@ -91,6 +91,11 @@ class PostgresqlTransaction:
             self._pipeline.sync()
             return cursor.rowcount
 
+    def send(self, sql: str, params: Params = ()) -> None:
+        """See `Transaction.send`."""
+        with self._telling():
+            self._connection.execute(_numbered(sql), params)
+
     def execute_many(self, sql: str, params: Sequence[Params]) -> None:
         """See `Transaction.execute_many`."""
         for start in range(0, len(params), _MOST_ROWS):
@@ -101,7 +106,7 @@ class PostgresqlTransaction:
                     text, arrays = found
                     self._connection.execute(_numbered(text), arrays)
                 elif len(part) == 1:
-                    self._connection.execute(_numbered(sql), part[0])
+                    self.send(sql, part[0])
                 else:
                     with self._connection.cursor() as cursor:
                         cursor.executemany(_numbered(sql), part)

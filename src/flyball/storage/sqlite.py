@@ -28,6 +28,10 @@ class SqliteTransaction:
         """See `Transaction.execute`."""
         return self._connection.execute(sql, params).rowcount
 
+    def send(self, sql: str, params: Params = ()) -> None:
+        """See `Transaction.send`."""
+        self._connection.execute(sql, params)
+
     def execute_many(self, sql: str, params: Sequence[Params]) -> None:
         """See `Transaction.execute_many`."""
         # Many rows in one statement are twice as fast. Of a few lengths only, so that each is prepared once.

@@ -38,7 +38,7 @@ def append_event(
         previous=last["digest"] if last else GENESIS,
     )
     digest = event.compute_digest()
-    tx.execute(
+    tx.send(
         f"INSERT INTO journal_event ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             event.seq,
@@ -103,7 +103,7 @@ def cursor(tx: Transaction, name: str) -> int:
 
 def move_cursor(tx: Transaction, name: str, seq: int) -> None:
     """Keep up to where a reader has read."""
-    tx.execute(
+    tx.send(
         "INSERT INTO journal_cursor (name, seq) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq",
         (name, seq),
     )

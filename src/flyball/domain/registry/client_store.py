@@ -35,7 +35,7 @@ _VERSION_KEYS: dict[str, tuple[str, type]] = {
 
 def insert_model(tx: Transaction, name: str, description: str, at_us: int) -> None:
     """Register a model."""
-    tx.execute(
+    tx.send(
         "INSERT INTO registry_model (name, description, created_at_us, updated_at_us) VALUES (?, ?, ?, ?)",
         (name, description, at_us, at_us),
     )
@@ -49,7 +49,7 @@ def find_model(tx: Transaction, name: str) -> RegisteredModel | None:
 
 def update_model(tx: Transaction, name: str, at_us: int, *, description: str | None = None) -> None:
     """Note that a model changed, and perhaps what is said of it."""
-    tx.execute(
+    tx.send(
         "UPDATE registry_model SET description = coalesce(?, description), updated_at_us = ? WHERE name = ?",
         (description, at_us, name),
     )
@@ -57,8 +57,8 @@ def update_model(tx: Transaction, name: str, at_us: int, *, description: str | N
 
 def rename_model(tx: Transaction, name: str, new_name: str, at_us: int) -> None:
     """Give a model, and all that belongs to it, another name."""
-    tx.execute("UPDATE registry_model SET name = ?, updated_at_us = ? WHERE name = ?", (new_name, at_us, name))
-    tx.execute("UPDATE registry_version SET updated_at_us = ? WHERE model = ?", (at_us, name))
+    tx.send("UPDATE registry_model SET name = ?, updated_at_us = ? WHERE name = ?", (new_name, at_us, name))
+    tx.send("UPDATE registry_version SET updated_at_us = ? WHERE model = ?", (at_us, name))
     for table in (
         "registry_model_tag",
         "registry_version",
@@ -68,15 +68,15 @@ def rename_model(tx: Transaction, name: str, new_name: str, at_us: int) -> None:
         "registry_evidence",
         "registry_approval",
     ):
-        tx.execute(f"UPDATE {table} SET model = ? WHERE model = ?", (new_name, name))
+        tx.send(f"UPDATE {table} SET model = ? WHERE model = ?", (new_name, name))
 
 
 def delete_model(tx: Transaction, name: str, at_us: int) -> None:
     """Take a model away with its tags and versions; what versions it had stays to be looked back at."""
-    tx.execute("DELETE FROM registry_model_tag WHERE model = ?", (name,))
-    tx.execute("DELETE FROM registry_version_tag WHERE model = ?", (name,))
-    tx.execute("DELETE FROM registry_model WHERE name = ?", (name,))
-    tx.execute("UPDATE registry_version SET deleted_at_us = ? WHERE model = ? AND deleted_at_us IS NULL", (at_us, name))
+    tx.send("DELETE FROM registry_model_tag WHERE model = ?", (name,))
+    tx.send("DELETE FROM registry_version_tag WHERE model = ?", (name,))
+    tx.send("DELETE FROM registry_model WHERE name = ?", (name,))
+    tx.send("UPDATE registry_version SET deleted_at_us = ? WHERE model = ? AND deleted_at_us IS NULL", (at_us, name))
 
 
 def list_locations(tx: Transaction, name: str) -> list[str]:
@@ -132,7 +132,7 @@ def update_version(
     tx: Transaction, name: str, number: int, at_us: int, *, description: str | None = None, stage: str | None = None
 ) -> None:
     """Note that a version changed, and perhaps what is said of it or its stage."""
-    tx.execute(
+    tx.send(
         "UPDATE registry_version SET description = coalesce(?, description), stage = coalesce(?, stage),"
         " updated_at_us = ? WHERE model = ? AND number = ?",
         (description, stage, at_us, name, number),
@@ -150,8 +150,8 @@ def archive_others(tx: Transaction, name: str, number: int, stage: str, at_us: i
 
 def delete_version(tx: Transaction, name: str, number: int, at_us: int) -> None:
     """Mark a version as deleted and remove its tags."""
-    tx.execute("DELETE FROM registry_version_tag WHERE model = ? AND number = ?", (name, number))
-    tx.execute("UPDATE registry_version SET deleted_at_us = ? WHERE model = ? AND number = ?", (at_us, name, number))
+    tx.send("DELETE FROM registry_version_tag WHERE model = ? AND number = ?", (name, number))
+    tx.send("UPDATE registry_version SET deleted_at_us = ? WHERE model = ? AND number = ?", (at_us, name, number))
 
 
 def put_version_tags(tx: Transaction, name: str, number: int, tags: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from flyball.storage.db import Transaction
 
 def insert_model(tx: Transaction, name: str, description: str, created_at_us: int, updated_at_us: int) -> None:
     """Register a model with its times."""
-    tx.execute(
+    tx.send(
         "INSERT INTO registry_model (name, description, created_at_us, updated_at_us) VALUES (?, ?, ?, ?)",
         (name, description, created_at_us, updated_at_us),
     )

@@ -33,7 +33,7 @@ SortKey = tuple[str, list[Any], bool, type]
 def insert_model(tx: Transaction, model: LoggedModel) -> None:
     """Add a model with its parameters and tags."""
     number = tx.value("SELECT coalesce(max(number), 0) + 1 FROM registry_logged_model")
-    tx.execute(
+    tx.send(
         "INSERT INTO registry_logged_model (number, id, experiment_id, name, model_type, run_id, status,"
         " created_at_us, updated_at_us, deleted_at_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
         (
@@ -72,7 +72,7 @@ def find_of_run(tx: Transaction, run_id: str, name: str) -> LoggedModel | None:
 
 def set_status(tx: Transaction, number: int, status: ModelStatus, at_us: int) -> None:
     """Keep whether a model's files are all there."""
-    tx.execute(
+    tx.send(
         "UPDATE registry_logged_model SET status = ?, updated_at_us = ? WHERE number = ?",
         (status.value, at_us, number),
     )
@@ -80,7 +80,7 @@ def set_status(tx: Transaction, number: int, status: ModelStatus, at_us: int) ->
 
 def set_deleted(tx: Transaction, number: int, at_us: int) -> None:
     """Mark a model as deleted."""
-    tx.execute(
+    tx.send(
         "UPDATE registry_logged_model SET deleted_at_us = ?, updated_at_us = ? WHERE number = ?",
         (at_us, at_us, number),
     )

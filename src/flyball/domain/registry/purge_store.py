@@ -34,7 +34,7 @@ def remove_models(tx: Transaction, models: Sequence[str]) -> int:
         if number is None:
             continue
         for table in ("param", "tag"):
-            tx.execute(f"DELETE FROM registry_logged_{table} WHERE model = ?", (number,))
+            tx.send(f"DELETE FROM registry_logged_{table} WHERE model = ?", (number,))
         artifact_store.remove_owners(tx, [model])
         count += tx.execute("DELETE FROM registry_logged_model WHERE number = ?", (number,))
     return count

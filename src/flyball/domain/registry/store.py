@@ -22,7 +22,7 @@ _APPROVAL = "event, model, number, user_name, role, evidence, approved_at_us, is
 
 def append_version(tx: Transaction, version: ModelVersion) -> None:
     """Add a version."""
-    tx.execute(
+    tx.send(
         f"INSERT INTO registry_version ({VERSION_COLUMNS})"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
         (
@@ -50,7 +50,7 @@ def append_version(tx: Transaction, version: ModelVersion) -> None:
 
 def set_status(tx: Transaction, model: str, number: int, status: Status, evidence: str) -> None:
     """Change a version's status and which evidence holds."""
-    tx.execute(
+    tx.send(
         "UPDATE registry_version SET status = ?, evidence = ? WHERE model = ? AND number = ?",
         (status.value, evidence, model, number),
     )
@@ -89,7 +89,7 @@ def list_unpackaged(tx: Transaction, model: str) -> list[ModelVersion]:
 
 def set_package(tx: Transaction, model: str, number: int, digest: str) -> None:
     """Keep which package a client's version became."""
-    tx.execute("UPDATE registry_version SET package_digest = ? WHERE model = ? AND number = ?", (digest, model, number))
+    tx.send("UPDATE registry_version SET package_digest = ? WHERE model = ? AND number = ?", (digest, model, number))
 
 
 def list_models(tx: Transaction) -> list[str]:
@@ -108,7 +108,7 @@ def has_model(tx: Transaction, model: str) -> bool:
 
 def put_model(tx: Transaction, model: str, at: datetime) -> None:
     """Register a model, or note that it changed."""
-    tx.execute(
+    tx.send(
         "INSERT INTO registry_model (name, description, created_at_us, updated_at_us) VALUES (?, '', ?, ?)"
         " ON CONFLICT (name) DO UPDATE SET updated_at_us = excluded.updated_at_us",
         (model, to_us(at), to_us(at)),
@@ -117,7 +117,7 @@ def put_model(tx: Transaction, model: str, at: datetime) -> None:
 
 def put_plans(tx: Transaction, plans: Mapping[str, str]) -> None:
     """Keep what versions of models must meet, by model; models that are not named must meet nothing."""
-    tx.execute("DELETE FROM registry_plan")
+    tx.send("DELETE FROM registry_plan")
     tx.execute_many("INSERT INTO registry_plan (model, gates) VALUES (?, ?)", list(plans.items()))
 
 
@@ -134,7 +134,7 @@ def find_plan(tx: Transaction, model: str) -> str | None:
 
 def put_evidence(tx: Transaction, version: ModelVersion, evidence: Evidence, recorded_at: datetime) -> None:
     """Keep evidence under its digest."""
-    tx.execute(
+    tx.send(
         "INSERT INTO registry_evidence (model, number, digest, content, recorded_at_us) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (model, number, digest) DO NOTHING",
         (version.model, version.number, evidence.digest, to_canonical_json(evidence).decode(), to_us(recorded_at)),
@@ -152,7 +152,7 @@ def find_evidence(tx: Transaction, version: ModelVersion) -> str | None:
 
 def append_approval(tx: Transaction, version: ModelVersion, approval: Approval) -> None:
     """Add a signature."""
-    tx.execute(
+    tx.send(
         f"INSERT INTO registry_approval ({_APPROVAL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             approval.event,
@@ -195,7 +195,7 @@ def list_approvals(tx: Transaction, model: str, number: int) -> list[Approval]:
 
 def append_alias_move(tx: Transaction, move: AliasMove) -> None:
     """Add a move, and keep what the alias means now."""
-    tx.execute(
+    tx.send(
         f"INSERT INTO registry_alias ({_ALIAS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             move.event,
@@ -216,9 +216,9 @@ def append_alias_move(tx: Transaction, move: AliasMove) -> None:
         (move.model, move.alias),
     )
     if number is None:
-        tx.execute("DELETE FROM registry_alias_now WHERE model = ? AND alias = ?", (move.model, move.alias))
+        tx.send("DELETE FROM registry_alias_now WHERE model = ? AND alias = ?", (move.model, move.alias))
     else:
-        tx.execute(
+        tx.send(
             "INSERT INTO registry_alias_now (model, alias, number) VALUES (?, ?, ?)"
             " ON CONFLICT (model, alias) DO UPDATE SET number = excluded.number",
             (move.model, move.alias, number),

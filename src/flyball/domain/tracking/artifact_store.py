@@ -14,7 +14,7 @@ _BELOW = "folder >= ? AND folder < ?"
 def put_file(tx: Transaction, file: ArtifactFile) -> None:
     """Keep which bytes a file has; a file that is there is replaced."""
     place = file.place
-    tx.execute(
+    tx.send(
         f"INSERT INTO tracking_artifact ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (owner, folder, name) DO UPDATE SET digest = excluded.digest, size_bytes = excluded.size_bytes",
         (place.owner, place.folder, place.name, file.digest, file.size_bytes),
@@ -31,7 +31,7 @@ def add_files(tx: Transaction, files: Sequence[ArtifactFile]) -> None:
 
 def copy_all(tx: Transaction, from_owner: str, to_owner: str) -> None:
     """Give all files of one owner to another too."""
-    tx.execute(
+    tx.send(
         f"INSERT INTO tracking_artifact ({_COLUMNS}) SELECT ?, folder, name, digest, size_bytes FROM tracking_artifact"
         " WHERE owner = ?",
         (to_owner, from_owner),

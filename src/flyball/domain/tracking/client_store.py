@@ -26,7 +26,7 @@ def insert_run(
     tx: Transaction, number: int, run_id: str, experiment_id: int, status: RunStatus, actor: str, started_at_us: int
 ) -> None:
     """Add a client's run."""
-    tx.execute(
+    tx.send(
         "INSERT INTO tracking_run (number, id, experiment_id, maker, status, actor, started_at_us, error, process)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, '', '')",
         (number, run_id, experiment_id, Maker.CLIENT.value, status.value, actor, started_at_us),
@@ -65,7 +65,7 @@ def find_numbers(tx: Transaction, run_ids: Sequence[str]) -> dict[str, int]:
 
 def update_run(tx: Transaction, number: int, status: RunStatus, finished_at_us: int | None) -> None:
     """Keep where a run stands and when it ended."""
-    tx.execute(
+    tx.send(
         "UPDATE tracking_run SET status = ?, finished_at_us = ? WHERE number = ?",
         (status.value, finished_at_us, number),
     )
@@ -73,7 +73,7 @@ def update_run(tx: Transaction, number: int, status: RunStatus, finished_at_us: 
 
 def set_deleted(tx: Transaction, number: int, deleted_at_us: int | None) -> None:
     """Mark a run as deleted, or as active (None)."""
-    tx.execute("UPDATE tracking_run SET deleted_at_us = ? WHERE number = ?", (deleted_at_us, number))
+    tx.send("UPDATE tracking_run SET deleted_at_us = ? WHERE number = ?", (deleted_at_us, number))
 
 
 def add_params(tx: Transaction, number: int, experiment_id: int, params: Mapping[str, str]) -> None:
@@ -112,12 +112,12 @@ def put_input(tx: Transaction, number: int, experiment_id: int, found: DatasetIn
     dataset_number = tx.value(sql, key)
     if dataset_number is None:
         dataset_number = tx.value("SELECT coalesce(max(number), 0) + 1 FROM tracking_dataset")
-        tx.execute(
+        tx.send(
             "INSERT INTO tracking_dataset (number, experiment_id, name, digest, source_type, source, schema_text,"
             " profile) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (dataset_number, *key, dataset.source_type, dataset.source, dataset.schema, dataset.profile),
         )
-    tx.execute(
+    tx.send(
         "INSERT INTO tracking_input (run, dataset, context, tags) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (run, dataset) DO UPDATE SET context = excluded.context, tags = excluded.tags",
         (number, dataset_number, context, _encode(found.tags).decode()),

@@ -30,7 +30,7 @@ def ensure_experiment(tx: Transaction, name: str, at_us: int) -> int:
 def insert_experiment(tx: Transaction, name: str, artifact_location: str, at_us: int) -> int:
     """Add an experiment and return its number."""
     number = int(tx.value("SELECT coalesce(max(id), 0) + 1 FROM tracking_experiment"))
-    tx.execute(
+    tx.send(
         "INSERT INTO tracking_experiment (id, name, artifact_location, created_at_us, updated_at_us)"
         " VALUES (?, ?, ?, ?, ?)",
         (number, name, artifact_location, at_us, at_us),
@@ -52,19 +52,19 @@ def find_experiment_of_name(tx: Transaction, name: str) -> Experiment | None:
 
 def rename(tx: Transaction, experiment_id: int, name: str, at_us: int) -> None:
     """Give an experiment another name."""
-    tx.execute("UPDATE tracking_experiment SET name = ?, updated_at_us = ? WHERE id = ?", (name, at_us, experiment_id))
+    tx.send("UPDATE tracking_experiment SET name = ?, updated_at_us = ? WHERE id = ?", (name, at_us, experiment_id))
 
 
 def set_deleted(tx: Transaction, experiment_id: int, deleted_at_us: int | None, at_us: int) -> None:
     """Mark an experiment and its runs as deleted, or as active (None); what was marked before keeps its time."""
-    tx.execute(
+    tx.send(
         "UPDATE tracking_experiment SET deleted_at_us = ?, updated_at_us = ? WHERE id = ?",
         (deleted_at_us, at_us, experiment_id),
     )
     if deleted_at_us is None:
-        tx.execute("UPDATE tracking_run SET deleted_at_us = NULL WHERE experiment_id = ?", (experiment_id,))
+        tx.send("UPDATE tracking_run SET deleted_at_us = NULL WHERE experiment_id = ?", (experiment_id,))
     else:
-        tx.execute(
+        tx.send(
             "UPDATE tracking_run SET deleted_at_us = ? WHERE experiment_id = ? AND deleted_at_us IS NULL",
             (deleted_at_us, experiment_id),
         )
@@ -77,7 +77,7 @@ def put_tags(tx: Transaction, experiment_id: int, tags: Mapping[str, str], at_us
         " ON CONFLICT (experiment_id, name) DO UPDATE SET value = excluded.value",
         [(experiment_id, name, value) for name, value in tags.items()],
     )
-    tx.execute("UPDATE tracking_experiment SET updated_at_us = ? WHERE id = ?", (at_us, experiment_id))
+    tx.send("UPDATE tracking_experiment SET updated_at_us = ? WHERE id = ?", (at_us, experiment_id))
 
 
 def delete_tag(tx: Transaction, experiment_id: int, name: str) -> bool:

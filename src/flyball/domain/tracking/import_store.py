@@ -28,7 +28,7 @@ def insert_experiment(tx: Transaction, found: ForeignExperiment, location: str) 
     number = found.id
     if tx.value("SELECT 1 FROM tracking_experiment WHERE id = ?", (number,)) is not None:
         number = int(tx.value("SELECT max(id) + 1 FROM tracking_experiment"))
-    tx.execute(
+    tx.send(
         "INSERT INTO tracking_experiment (id, name, artifact_location, created_at_us, updated_at_us, deleted_at_us)"
         " VALUES (?, ?, ?, ?, ?, ?)",
         (
@@ -45,7 +45,7 @@ def insert_experiment(tx: Transaction, found: ForeignExperiment, location: str) 
 
 def date_experiment(tx: Transaction, number: int, found: ForeignExperiment) -> None:
     """Give the experiment that every home has from the start the times of the one that it stands for now."""
-    tx.execute(
+    tx.send(
         "UPDATE tracking_experiment SET created_at_us = ?, updated_at_us = ? WHERE id = ? AND created_at_us = 0",
         (found.created_ms * 1000, found.updated_ms * 1000, number),
     )
@@ -85,7 +85,7 @@ def insert_runs(tx: Transaction, runs: Sequence[ForeignRun], experiments: Mappin
 
 def catch_up(tx: Transaction, number: int, run: ForeignRun) -> None:
     """Let a run that was brought over while it ran end as it did."""
-    tx.execute(
+    tx.send(
         "UPDATE tracking_run SET status = ?, finished_at_us = ? WHERE number = ? AND status = ?",
         (
             run.status.value,

@@ -57,11 +57,11 @@ def remove_runs(tx: Transaction, runs: Sequence[str]) -> int:
             continue
         count += 1
         for table in _BY_NUMBER:
-            tx.execute(f"DELETE FROM tracking_{table} WHERE run = ?", (number,))
+            tx.send(f"DELETE FROM tracking_{table} WHERE run = ?", (number,))
         for table in _BY_ID:
-            tx.execute(f"DELETE FROM tracking_{table} WHERE run_id = ?", (run,))
+            tx.send(f"DELETE FROM tracking_{table} WHERE run_id = ?", (run,))
         artifact_store.remove_owners(tx, [run])
-        tx.execute("DELETE FROM tracking_run WHERE number = ?", (number,))
+        tx.send("DELETE FROM tracking_run WHERE number = ?", (number,))
     return count
 
 
@@ -71,8 +71,8 @@ def remove_experiments(tx: Transaction, experiments: Sequence[int]) -> int:
     for number in experiments:
         traces = tx.tuples("SELECT number FROM tracking_trace WHERE experiment_id = ?", (number,))
         trace_store.delete_traces(tx, [trace for (trace,) in traces])
-        tx.execute("DELETE FROM tracking_experiment_tag WHERE experiment_id = ?", (number,))
-        tx.execute("DELETE FROM tracking_dataset WHERE experiment_id = ?", (number,))
+        tx.send("DELETE FROM tracking_experiment_tag WHERE experiment_id = ?", (number,))
+        tx.send("DELETE FROM tracking_dataset WHERE experiment_id = ?", (number,))
         count += tx.execute("DELETE FROM tracking_experiment WHERE id = ?", (number,))
     return count
 

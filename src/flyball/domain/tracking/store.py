@@ -24,7 +24,7 @@ _NUMBER = "(SELECT number FROM tracking_run WHERE id = ?)"
 def insert_run(tx: Transaction, run: Run, process: str) -> None:
     """Add a run of Flyball's own, open or already ended, to the experiment of its pipeline's name."""
     experiment_id = experiment_store.ensure_experiment(tx, run.pipeline, to_us(run.started_at))
-    tx.execute(
+    tx.send(
         "INSERT INTO tracking_run (number, id, experiment_id, maker, status, actor, cause, as_of_us, started_at_us,"
         " finished_at_us, error, process, facts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -65,7 +65,7 @@ def run_status(tx: Transaction, run_id: str) -> RunStatus | None:
 
 def close_run(tx: Transaction, run_id: str, status: RunStatus, error: str, finished_at: datetime) -> None:
     """End a run."""
-    tx.execute(
+    tx.send(
         "UPDATE tracking_run SET status = ?, error = ?, finished_at_us = ? WHERE id = ?",
         (status.value, error, to_us(finished_at), run_id),
     )
@@ -73,7 +73,7 @@ def close_run(tx: Transaction, run_id: str, status: RunStatus, error: str, finis
 
 def set_facts(tx: Transaction, run_id: str, facts: RunFacts) -> None:
     """Keep where and with what a run was made."""
-    tx.execute("UPDATE tracking_run SET facts = ? WHERE id = ?", (to_json(facts).decode(), run_id))
+    tx.send("UPDATE tracking_run SET facts = ? WHERE id = ?", (to_json(facts).decode(), run_id))
 
 
 def find_run(tx: Transaction, run_id: str) -> Run | None:
@@ -189,7 +189,7 @@ def artifacts(tx: Transaction, run_id: str) -> list[Artifact]:
 
 def put_link(tx: Transaction, run_id: str, direction: str, link: Link) -> None:
     """Keep what a run read (``in``) or made (``out``)."""
-    tx.execute(
+    tx.send(
         "INSERT INTO tracking_link (run_id, direction, kind, ref) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (run_id, direction, link.kind, link.ref),
     )
@@ -233,7 +233,7 @@ def tags(tx: Transaction, run_id: str) -> dict[str, str]:
 
 def put_note(tx: Transaction, run_id: str, source: str, kind: str, value: str) -> None:
     """Keep a fact that a step noted, as JSON text."""
-    tx.execute(
+    tx.send(
         "INSERT INTO tracking_fact (run_id, source, kind, value) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (run_id, source, kind, value),
     )
@@ -255,7 +255,7 @@ def received(tx: Transaction, run_id: str) -> int:
 
 def set_received(tx: Transaction, run_id: str, records: int) -> None:
     """Keep how many of a run's spooled records are kept."""
-    tx.execute(
+    tx.send(
         "INSERT INTO tracking_received (run_id, records) VALUES (?, ?)"
         " ON CONFLICT (run_id) DO UPDATE SET records = excluded.records",
         (run_id, records),
@@ -282,7 +282,7 @@ def copy_logged(tx: Transaction, from_run: str, to_run: str) -> None:
         ("tracking_link", "direction, kind, ref"),
         ("tracking_fact", "source, kind, value"),
     ):
-        tx.execute(
+        tx.send(
             f"INSERT INTO {table} (run_id, {columns}) SELECT ?, {columns} FROM {table} WHERE run_id = ?",
             (to_run, from_run),
         )
@@ -293,7 +293,7 @@ def copy_logged(tx: Transaction, from_run: str, to_run: str) -> None:
         ("tracking_point", "name, logged_at_us, step, value, is_nan, source"),
         ("tracking_latest", "name, experiment_id, value, is_nan, step, logged_at_us"),
     ):
-        tx.execute(f"INSERT INTO {table} (run, {columns}) SELECT ?, {columns} FROM {table} WHERE run = ?", numbers)
+        tx.send(f"INSERT INTO {table} (run, {columns}) SELECT ?, {columns} FROM {table} WHERE run = ?", numbers)
 
 
 def _run(row: Row) -> Run:

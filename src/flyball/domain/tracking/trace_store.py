@@ -50,7 +50,7 @@ def find_number(tx: Transaction, trace_id: str) -> int | None:
 def put_trace(tx: Transaction, trace: Trace) -> int:
     """Keep a trace, with its metadata, tags and runs; one that is there is replaced, but keeps what it had by name."""
     number = find_number(tx, trace.id) or int(tx.value("SELECT coalesce(max(number), 0) + 1 FROM tracking_trace"))
-    tx.execute(
+    tx.send(
         "INSERT INTO tracking_trace (number, id, experiment_id, started_at_us, duration_us, state, client_request_id,"
         " request_preview, response_preview, is_told) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (number) DO UPDATE SET experiment_id = excluded.experiment_id,"
@@ -117,7 +117,7 @@ def put_spans(tx: Transaction, number: int, spans: Sequence[Span]) -> None:
 
 def put_assessment(tx: Transaction, number: int, found: Assessment) -> None:
     """Keep an assessment; one of the same id is replaced."""
-    tx.execute(
+    tx.send(
         "INSERT INTO tracking_assessment (id, trace, name, kind, value, is_valid, created_at_us, content)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name, kind = excluded.kind,"
         " value = excluded.value, is_valid = excluded.is_valid, content = excluded.content",
@@ -236,8 +236,8 @@ def delete_traces(tx: Transaction, numbers: Sequence[int]) -> None:
         # Other ids are the client's own choice, and files that lie below such a one may be another's.
         artifact_store.remove_owners(tx, [found for found in ids if found.startswith(TRACE_PREFIX)])
         for table in ("tracking_assessment", "tracking_span", "tracking_trace_item"):
-            tx.execute(f"DELETE FROM {table} WHERE trace IN ({_marks(part)})", part)
-        tx.execute(f"DELETE FROM tracking_trace WHERE number IN ({_marks(part)})", part)
+            tx.send(f"DELETE FROM {table} WHERE trace IN ({_marks(part)})", part)
+        tx.send(f"DELETE FROM tracking_trace WHERE number IN ({_marks(part)})", part)
 
 
 def _compare(condition: Condition) -> tuple[str, list[Any]]:
