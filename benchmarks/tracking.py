@@ -62,8 +62,9 @@ def tuned_packages() -> Path:
     """Install what tunes mlflow beside its environment, not into it: the installed one must stay as it is."""
     target = BENCH / "mlflow-tuned"
     if not (target / "done").exists():
-        command = [python().replace("python", "pip"), "install", "--quiet", "--target", str(target)]
-        if not Path(command[0]).exists():
+        if uv := shutil.which("uv"):
+            command = [uv, "pip", "install", "--quiet", "--python", python(), "--target", str(target)]
+        else:
             command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(target)]
         subprocess.run([*command, "uvloop", "httptools", "psycopg2-binary"], check=True, capture_output=True)
         (target / "done").touch()
