@@ -13,7 +13,9 @@ from flyball.storage.postgresql_rows import as_arrays
 from tests.servers import PostgresqlServer
 
 _INSERT = "INSERT INTO thing (name, size, weight, note) VALUES (?, ?, ?, ?)"
-_PUT = f"{_INSERT} ON CONFLICT (name) DO UPDATE SET size = excluded.size, weight = excluded.weight, note = excluded.note"
+_PUT = (
+    f"{_INSERT} ON CONFLICT (name) DO UPDATE SET size = excluded.size, weight = excluded.weight, note = excluded.note"
+)
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6) | st.sampled_from(
     ["", "NULL", '"', "\\", '\\"', "{}", "a,b", "{a}", " a ", "'", "?", "$1", "\n"]
 )
