@@ -43,6 +43,8 @@ _log = logging.getLogger("flyball.loop")
 _SMALLEST_STEP = 0.01
 """A bandit's share that would move by less stays."""
 _MOST_COMPARED = 5_000
+_MOST_READ = 400_000
+"""Of so many predictions those that are compared are chosen, so that a day of a busy canary fits into memory."""
 _PATIENCE = 4
 """A stage that has seen too little traffic to judge ends after so many times its length, if nothing bad was seen."""
 
@@ -320,7 +322,7 @@ class Deployer:
         says who they are, not how the versions differ.
         """
         since, is_split = rollout.stage_started_at, role == "canary"
-        read = partial(self._predictions.figures, rollout.endpoint, since)
+        read = partial(self._predictions.sample_figures, rollout.endpoint, since, most=_MOST_READ)
         before = _sample(read(version=rollout.champion, variant="live"), is_split=is_split)
         now = _sample(read(version=rollout.candidate, variant=role), is_split=is_split)
         if before.is_empty() or now.is_empty():

@@ -107,8 +107,8 @@ class PromotionReview:
 
     def _count(self, rollout: Rollout, version: str, metric: str) -> tuple[VariantCounts, float]:
         span = (rollout.started_at, rollout.ended_at)
-        answered = self._predictions.figures(rollout.endpoint, *span, version=version)
+        answered = self._predictions.count_answered(rollout.endpoint, *span, version=version)
         rows = self._predictions.labelled(rollout.endpoint, *span, version=version)
         estimate = compute_metric(metric, *read_labelled(self._baseline_of(version), rows))
-        share = rows.height / answered.height if answered.height else 1.0
-        return VariantCounts(requests=answered.height, metric=estimate), share
+        share = rows.height / answered if answered else 1.0
+        return VariantCounts(requests=answered, metric=estimate), share

@@ -14,7 +14,7 @@ from flyball.core.ids import IdSource
 from flyball.domain.features.labels import LabelRule
 from flyball.domain.journal.service import Journal
 from flyball.domain.predictions import store
-from flyball.domain.predictions.figures import EMPTY, FigureCache
+from flyball.domain.predictions.figures import FigureCache
 from flyball.domain.predictions.frames import FRAME_SCHEMA, from_row, scan_sealed
 from flyball.domain.predictions.label_book import LabelBook
 from flyball.domain.predictions.labels import (
@@ -38,11 +38,10 @@ from flyball.domain.predictions.log import (
     read_segment,
 )
 from flyball.domain.predictions.matching import find_matches, index_matches, read_label_rows
+from flyball.domain.predictions.reading import FigureReader, Span
 from flyball.domain.predictions.records import PredictionRecord
 from flyball.domain.predictions.sealing import OnSealed, Sealer, SealResult
 from flyball.storage.db import Database, Transaction
-
-_SHADOW = "shadow"
 
 
 class PredictionService:
@@ -76,6 +75,7 @@ class PredictionService:
         self._root = root
         self.log = PredictionLog(root, clock, ids or IdSource(clock), limits, mask_of, is_synced=is_log_synced)
         self._figures = FigureCache(root)
+        self._reader = FigureReader(db, self._figures)
         self._labels = LabelBook(db)
         self._sealer = Sealer(db, journal, root, self._figures)
 
@@ -128,12 +128,12 @@ class PredictionService:
 
     def scan(self, endpoint: str, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
         """Return the sealed predictions answered in [since, until), with all columns (`records.FRAME_SCHEMA`)."""
+        span = Span(since, until)
         with self._db.read() as tx:
-            segments = store.list_segments(tx, endpoint, since_us=_us(since), until_us=_us(until))
+            segments = span.segments(tx, endpoint)
         if not segments:
             return pl.LazyFrame(schema=FRAME_SCHEMA)
-        rows = scan_sealed([self._root / segment.path for segment in segments])
-        return rows.filter(*_between(since, until))
+        return scan_sealed([self._root / segment.path for segment in segments]).filter(*span.filters())
 
     def figures(
         self,
@@ -148,25 +148,24 @@ class PredictionService:
 
         Shadows are left out unless a version or the variant ``shadow`` is asked for.
         """
-        with self._db.read() as tx:
-            segments = store.list_segments(tx, endpoint, since_us=_us(since), until_us=_us(until))
-        rows = self._figures.read(segments)
-        return rows.filter(*_between(since, until), *_of(version, variant)).sort("id")
+        return self._reader.read(endpoint, Span(since, until), version=version, variant=variant)
+
+    def sample_figures(
+        self, endpoint: str, since: datetime, *, most: int, version: str | None = None, variant: str | None = None
+    ) -> pl.DataFrame:
+        """Return what `figures` does, but of no more than about ``most`` predictions of all variants: of some files,
+        evenly spread over the time."""
+        return self._reader.read(endpoint, Span(since), version=version, variant=variant, most=most)
+
+    def count_answered(self, endpoint: str, since: datetime, until: datetime | None, *, version: str) -> int:
+        """Return how many predictions `figures` would tell of."""
+        return self._reader.count(endpoint, Span(since, until), version=version)
 
     def latest(
         self, endpoint: str, count: int, *, version: str | None = None, variant: str | None = None
     ) -> pl.DataFrame:
         """Return the last ``count`` sealed ok predictions without their fields (`figures.COLUMNS`), oldest first."""
-        frames, found, offset, page = [EMPTY], 0, 0, 8
-        while found < count:
-            with self._db.read() as tx:
-                segments = store.list_newest_segments(tx, endpoint, page, offset)
-            if not segments:
-                break
-            rows = self._figures.read(segments).filter(*_of(version, variant), pl.col("status") == "ok")
-            frames.append(rows)
-            found, offset = found + rows.height, offset + page
-        return pl.concat(frames).sort("at", "id").tail(count)
+        return self._reader.latest(endpoint, count, version=version, variant=variant)
 
     # labels
 
@@ -317,11 +316,8 @@ class PredictionService:
             `figures.COLUMNS` and ``label`` (Float64, or String for text labels), ``label_at``, ``label_known_at``,
             ``label_source``.
         """
-        rows = self.figures(endpoint, since, until, version=version, variant=variant)
-        rows = rows.filter(pl.col("status") == "ok").with_columns(answered=pl.coalesce("shadow_of", "id"))
         labels = self._labels.known_at(endpoint, as_of or self._clock.now())
-        joined = rows.join(labels, left_on="answered", right_on="prediction_id", how="inner", maintain_order="left")
-        return joined.drop("answered")
+        return self._reader.labelled(endpoint, labels, Span(since, until), version=version, variant=variant)
 
     def _keep(
         self, labels: Sequence[LabelVersion], now: datetime, *, unmatched: int, refused: list[LabelProblem]
@@ -374,27 +370,3 @@ def _any_label(tx: Transaction, endpoint: str) -> LabelValue:
     found = store.find_any_label(tx, endpoint)
     value: LabelValue = None if found is None else msgspec.json.decode(found)
     return value
-
-
-def _us(instant: datetime | None) -> int | None:
-    return None if instant is None else to_us(instant)
-
-
-def _between(since: datetime | None, until: datetime | None) -> list[pl.Expr]:
-    bounds = []
-    if since is not None:
-        bounds.append(pl.col("at") >= since)
-    if until is not None:
-        bounds.append(pl.col("at") < until)
-    return bounds
-
-
-def _of(version: str | None, variant: str | None) -> list[pl.Expr]:
-    if version is None and variant is None:
-        return [pl.col("variant") != _SHADOW]
-    wanted = []
-    if version is not None:
-        wanted.append(pl.col("version") == version)
-    if variant is not None:
-        wanted.append(pl.col("variant") == variant)
-    return wanted
