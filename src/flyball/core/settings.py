@@ -36,8 +36,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         gateway_batching: Whether requests that wait for a slow model may share a call of it, where they gain by that.
         gateway_timeout_seconds: Who waited so long for a slow model is answered with status 504; 0 waits for ever.
         gateway_waiting: When so many requests to a process are not answered yet, more are refused with status 429.
-        durable: What an answered prediction's record survives: ``kernel`` the end of any process, ``disk`` a power cut,
-            too. Requests that come together share the wait for the disk.
+        durable: What an answered prediction's record, and an answered write to the embedded online store, survives:
+            ``kernel`` the end of any process, ``disk`` a power cut, too. Predictions that come together share the wait
+            for the disk.
         max_body_bytes: A longer request body is refused unread.
         tick_seconds: How often the loop looks for something to do.
         log_format: How the gateway and the loop write their logs: ``text`` or ``json``.

@@ -98,7 +98,12 @@ class Rooms(Home):
     def features(self) -> FeatureService:
         """Feature views, training sets, online features."""
         settings = self.settings
-        online = open_online_store(settings.online, self.home, timeout_s=settings.online_timeout_seconds)
+        online = open_online_store(
+            settings.online,
+            self.home,
+            timeout_s=settings.online_timeout_seconds,
+            is_synced=settings.durable == "disk",
+        )
         return FeatureService(
             self.db,
             self.journal,

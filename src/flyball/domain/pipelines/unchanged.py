@@ -18,7 +18,7 @@ from flyball.core.ids import IdSource
 from flyball.core.settings import load_settings
 from flyball.domain.journal.service import Journal
 from flyball.domain.pipelines import store
-from flyball.domain.pipelines.boots import boot_id
+from flyball.core.boots import boot_id
 from flyball.domain.pipelines.certificates import VERSION, Certificate, list_modules, params_text
 from flyball.domain.pipelines.fingerprints import Watched, check_watched
 from flyball.domain.pipelines.results import RunResult

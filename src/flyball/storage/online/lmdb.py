@@ -1,35 +1,29 @@
 """An online store in one memory-mapped file that all processes of a machine share."""
 
 import hashlib
-import os
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import islice
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
-import lmdb
-
-from flyball.core.errors import BackendError, BackendUnavailableError
-from flyball.core.files import DiskFullError
+from flyball.core.boots import boot_id
+from flyball.storage.online.batches import TIMES_BYTES, Batch, pack_times, put, put_newer, unpack_times
+from flyball.storage.online.environments import Environment
 from flyball.storage.online.port import OnlineRow, newest_rows
+from flyball.storage.online.recent import RecentRows
 
-T = TypeVar("T")
 _FIRST_MAP_BYTES = 256 << 20  # address space, not disk: the file grows with what is written
 _LARGEST_PLAIN_KEY = 400  # LMDB takes 511 bytes; longer keys are stored by their digest
-_TIMES = struct.Struct(">qq")
+_FEW = 100  # rows; to write more of them twice takes longer than to wait for the disk
 _row = tuple.__new__
-_value_of = itemgetter(1)
 _LENGTH = struct.Struct(">I")
 _PREFIX_BYTES = 12
 _PART = 10_000  # rows of one read of a scan
-_pack_times, _unpack_times, _TIMES_BYTES = _TIMES.pack, _TIMES.unpack_from, _TIMES.size
 
 
 class LmdbOnlineStore:
@@ -38,16 +32,21 @@ class LmdbOnlineStore:
     Args:
         path: A folder; it is made on first use. Several stores, threads and processes may share it.
         map_bytes: How much address space to begin with; it doubles when it is full.
+        is_synced: Whether each write waits for the disk. Otherwise small ones are on it within a second; until then
+            they outlive any process, but not a power cut.
     """
 
-    def __init__(self, path: Path, *, map_bytes: int = _FIRST_MAP_BYTES) -> None:
-        self._environment = _environment(path, map_bytes)
+    def __init__(self, path: Path, *, map_bytes: int = _FIRST_MAP_BYTES, is_synced: bool = False) -> None:
+        self._files = _open_files(path.resolve(), map_bytes)
+        self._main, self._recent = self._files.main, self._files.recent
+        self._is_synced = is_synced
 
     @classmethod
-    def open(cls, url: str, home: Path, _timeout_s: float) -> "LmdbOnlineStore":
-        """Return the store of ``lmdb`` in the home, or of ``lmdb:///folder``; nothing is waited for."""
+    def open(cls, url: str, home: Path, timeout_s: float, *, is_synced: bool) -> "LmdbOnlineStore":
+        """Return the store of ``lmdb`` in the home, or of ``lmdb:///folder``; its reads wait for nothing."""
+        del timeout_s
         folder = url.partition("://")[2]
-        return cls(Path(unquote(folder)) if folder else home / "online")
+        return cls(Path(unquote(folder)) if folder else home / "online", is_synced=is_synced)
 
     def write(self, view: str, rows: Sequence[OnlineRow], *, copy: str | None = None) -> int:
         """See `OnlineStore.write`."""
@@ -56,15 +55,11 @@ class LmdbOnlineStore:
             return 0
         values = _encode_all(newest.values())
         times = [(event_time_us, known_us) for _, event_time_us, known_us, _ in newest.values()]
-        places = _places(view, newest)
-        copied = None if copy is None else _places(copy, newest)
-
-        def write(transaction: Any) -> int:
-            if copied is not None:
-                _put_newer(transaction, copied, values, times)
-            return _put_newer(transaction, places, values, times)
-
-        return self._environment.write(write)
+        views = [view] if copy is None else [copy, view]
+        batches = [Batch(_places(name, newest), values, times) for name in views]
+        if self._recent is not None and not self._is_synced and len(newest) <= _FEW:
+            return self._recent.put(batches)
+        return self._write(lambda transaction: put_newer(transaction, batches))
 
     def replace(self, view: str, rows: Sequence[OnlineRow]) -> int:
         """See `OnlineStore.replace`."""
@@ -77,26 +72,25 @@ class LmdbOnlineStore:
             stored = dict(_scan(transaction, prefix))
             changed = [(place, value) for place, value in wanted.items() if stored.get(place) != value]
             gone = stored.keys() - wanted.keys()
-            _put(transaction, changed)
+            put(transaction, changed)
             for place in gone:
                 transaction.delete(place)
             return len(changed) + len(gone)
 
-        return self._environment.write(replace)
+        return self._write(replace)
 
     def read(self, view: str, keys: Sequence[bytes]) -> list[OnlineRow | None]:
         """See `OnlineStore.read`."""
         places = _places(view, keys)
-
-        def read(transaction: Any) -> list[bytes | None]:
-            return list(map(transaction.get, places))
-
-        found = self._environment.read(read)
+        recent = None if self._recent is None else self._recent.find(places)
+        found: list[bytes | None] = self._main.read(lambda transaction: list(map(transaction.get, places)))
+        if recent is not None and any(recent):
+            found = list(map(_newer, found, recent))
         # Without a call for each of them: a request for a hundred entities spends half its time here.
         return [
             None
             if value is None
-            else _row(OnlineRow, (key, *_unpack_times(value), value[_TIMES_BYTES:]))
+            else _row(OnlineRow, (key, *unpack_times(value), value[TIMES_BYTES:]))
             if len(key) <= _LARGEST_PLAIN_KEY
             else _decode(key, value)
             for key, value in zip(keys, found, strict=True)
@@ -105,126 +99,48 @@ class LmdbOnlineStore:
     def delete(self, view: str, keys: Sequence[bytes]) -> int:
         """See `OnlineStore.delete`."""
         places = _places(view, keys)
-        return self._environment.write(lambda transaction: sum(bool(transaction.delete(place)) for place in places))
+        return self._write(lambda transaction: sum(bool(transaction.delete(place)) for place in places))
 
     def scan(self, view: str) -> Iterator[OnlineRow]:
         """See `OnlineStore.scan`."""
+        if self._recent is not None:
+            self._recent.move()
         prefix = _prefix(view)
         after: bytes | None = None
         while True:
-            found: list[tuple[bytes, bytes]] = self._environment.read(partial(_scan_part, prefix=prefix, after=after))
+            found: list[tuple[bytes, bytes]] = self._main.read(partial(_scan_part, prefix=prefix, after=after))
             for place, value in found:
                 yield _decode_stored(place, value)
             if len(found) < _PART:
                 return
             after = found[-1][0]
 
+    def _write(self, work: Callable[[Any], int]) -> int:
+        """Work on the store's own file alone, which holds all that was written before this call."""
+        if self._recent is not None:
+            self._recent.move()
+        return self._main.write(work)
 
-class _Environment:
-    """One open LMDB file of this process, with a map that grows.
 
-    LMDB forbids changing the map's size while any transaction of the process is open, so transactions enter
-    through a gate that a resize closes.
-    """
+class _Files:
+    """The two files of a folder: the store's own, and that of the rows which are not on the disk yet."""
 
     def __init__(self, path: Path, map_bytes: int) -> None:
-        self._path = path
-        self._map_bytes = map_bytes
-        self._gate = threading.Condition()
-        self._inside = 0
-        self._resizing = False
-        path.mkdir(parents=True, exist_ok=True)
-        self._open()
-
-    def read(self, work: Callable[[Any], T]) -> T:
-        """Run ``work`` in a read transaction."""
-        return self._run(work, is_write=False)
-
-    def write(self, work: Callable[[Any], T]) -> T:
-        """Run ``work`` in a write transaction; again from its start when the map was too small for it."""
-        return self._run(work, is_write=True)
-
-    def _run(self, work: Callable[[Any], T], *, is_write: bool) -> T:
-        self._ensure_own_process()
-        while True:
-            try:
-                with self._gate:
-                    while self._resizing:
-                        self._gate.wait()
-                    self._inside += 1
-                try:
-                    size = self._lmdb.info()["map_size"] if is_write else 0
-                    with self._lmdb.begin(write=is_write) as transaction:
-                        return work(transaction)
-                finally:
-                    with self._gate:
-                        self._inside -= 1
-                        if self._resizing:
-                            self._gate.notify_all()
-            except lmdb.MapFullError:
-                self._grow(size)
-            except lmdb.MapResizedError:
-                with self._alone():
-                    self._lmdb.set_mapsize(0)
-            except lmdb.DiskError as error:
-                raise DiskFullError(self._path) from error
-            except lmdb.Error as error:
-                raise BackendUnavailableError(
-                    f"the online store in {str(self._path)!r} could not be used: {error}"
-                ) from error
-
-    def _grow(self, too_small: int) -> None:
-        with self._alone():
-            self._lmdb.set_mapsize(0)  # another process may have grown it
-            if self._lmdb.info()["map_size"] <= too_small:
-                self._lmdb.set_mapsize(2 * too_small)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        with self._gate:
-            while self._resizing:
-                self._gate.wait()
-            self._resizing = True
-            while self._inside:
-                self._gate.wait()
-            try:
-                yield
-            finally:
-                self._resizing = False
-                self._gate.notify_all()
-
-    def _open(self) -> None:
-        try:
-            # Without a second wait for the disk a power cut may take the last write back, never half of it: the
-            # mark beside a view's rows then says so, and the next materialisation does it again.
-            self._lmdb = lmdb.open(str(self._path), map_size=self._map_bytes, max_readers=512, metasync=False)
-        except lmdb.DiskError as error:
-            raise DiskFullError(self._path) from error
-        except lmdb.Error as error:
-            raise BackendError(
-                f"{str(self._path)!r} cannot be opened as an online store: {error}",
-                hint="Remove that folder; the next materialisation fills it again.",
-            ) from error
-        self._pid = os.getpid()
-
-    def _ensure_own_process(self) -> None:
-        # An LMDB environment must not be used across a fork; closing it in the child leaves the parent's alone.
-        if self._pid != os.getpid():
-            self._lmdb.close()
-            self._gate, self._inside, self._resizing = threading.Condition(), 0, False
-            self._open()
+        self.main = Environment(path, map_bytes)
+        # Where the system does not tell its boots apart, every write waits for the disk.
+        self.recent = RecentRows(self.main, path, boot_id()) if boot_id() else None
 
 
-# LMDB forbids opening one file twice in a process, so the stores of a process on one path share its environment.
-_environments: WeakValueDictionary[Path, _Environment] = WeakValueDictionary()
+# LMDB forbids opening one file twice in a process, so the stores of a process on one path share its files.
+_files: WeakValueDictionary[Path, _Files] = WeakValueDictionary()
 _opening = threading.Lock()
 
 
-def _environment(path: Path, map_bytes: int) -> _Environment:
+def _open_files(path: Path, map_bytes: int) -> _Files:
     with _opening:
-        shared = _environments.get(path.resolve())
+        shared = _files.get(path)
         if shared is None:
-            shared = _environments[path.resolve()] = _Environment(path.resolve(), map_bytes)
+            shared = _files[path] = _Files(path, map_bytes)
         return shared
 
 
@@ -242,18 +158,18 @@ def _places(view: str, keys: Iterable[bytes]) -> list[bytes]:
 def _encode_all(rows: Iterable[OnlineRow]) -> list[bytes]:
     # A long key's place does not tell the key, so the value does.
     return [
-        _pack_times(time_us, known_us) + payload
+        pack_times(time_us, known_us) + payload
         if len(key) <= _LARGEST_PLAIN_KEY
-        else _pack_times(time_us, known_us) + payload + key + _LENGTH.pack(len(key))
+        else pack_times(time_us, known_us) + payload + key + _LENGTH.pack(len(key))
         for key, time_us, known_us, payload in rows
     ]
 
 
 def _decode(key: bytes, value: bytes) -> OnlineRow:
-    event_time_us, known_us = _unpack_times(value)
+    event_time_us, known_us = unpack_times(value)
     if len(key) <= _LARGEST_PLAIN_KEY:
-        return OnlineRow(key, event_time_us, known_us, value[_TIMES_BYTES:])
-    return OnlineRow(key, event_time_us, known_us, value[_TIMES_BYTES : -len(key) - _LENGTH.size])
+        return OnlineRow(key, event_time_us, known_us, value[TIMES_BYTES:])
+    return OnlineRow(key, event_time_us, known_us, value[TIMES_BYTES : -len(key) - _LENGTH.size])
 
 
 def _decode_stored(place: bytes, value: bytes) -> OnlineRow:
@@ -265,30 +181,11 @@ def _decode_stored(place: bytes, value: bytes) -> OnlineRow:
     return _decode(key, value)
 
 
-def _put_newer(
-    transaction: Any, places: Sequence[bytes], values: Sequence[bytes], times: Sequence[tuple[int, int]]
-) -> int:
-    """Put the values that are newer than what their places hold, and return how many they are."""
-    with transaction.cursor() as cursor:
-        found = cursor.getmulti(places)
-    rows = zip(places, values, strict=True)
-    if not found or max(map(_unpack_times, map(_value_of, found))) < min(times):  # as nearly always
-        newer = list(rows)
-    else:
-        find = dict(found).get
-        newer = [
-            (place, value)
-            for (place, value), known in zip(rows, times, strict=True)
-            if (old := find(place)) is None or known > _unpack_times(old)
-        ]
-    _put(transaction, newer)
-    return len(newer)
-
-
-def _put(transaction: Any, values: Sequence[tuple[bytes, bytes]]) -> None:
-    if values:
-        with transaction.cursor() as cursor:  # many at once take half the time
-            cursor.putmulti(values)
+def _newer(one: bytes | None, other: bytes | None) -> bytes | None:
+    """Return the value of the newer row; of ties the first."""
+    if one is None or other is None:
+        return other if one is None else one
+    return other if unpack_times(other) > unpack_times(one) else one
 
 
 def _scan_part(transaction: Any, prefix: bytes, after: bytes | None) -> list[tuple[bytes, bytes]]:

@@ -107,8 +107,9 @@ class RedisOnlineStore:
         self._swap = self._writing.register_script(_SWAP)
 
     @classmethod
-    def open(cls, url: str, _home: Path, timeout_s: float) -> "RedisOnlineStore":
-        """Return the store of a URL; nothing is connected yet."""
+    def open(cls, url: str, home: Path, timeout_s: float, *, is_synced: bool) -> "RedisOnlineStore":
+        """Return the store of a URL; nothing is connected yet, and nothing lies in the home or is synced from here."""
+        del home, is_synced
         return cls(url, timeout_s=timeout_s)
 
     def write(self, view: str, rows: Sequence[OnlineRow], *, copy: str | None = None) -> int:

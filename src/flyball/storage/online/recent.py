@@ -1,0 +1,168 @@
+"""Rows that were written a moment ago, before they are on the disk."""
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from flyball.core.errors import FlyballError
+from flyball.storage.online.batches import Batch, Stored, find, put, put_newer
+from flyball.storage.online.environments import Environment
+
+_MAP_BYTES = 256 << 20  # address space; the file grows with what is written
+_MOST_ROWS = 20_000  # of this process before its next write moves them itself
+_PAUSE_S = 1.0
+_log = logging.getLogger("flyball.online")
+
+
+class RecentRows:
+    """Small writes wait here for their way to the disk, in an LMDB file that is never synced.
+
+    Waiting for the disk takes ten times as long as all the rest of a small write. What is here lies in the kernel's
+    memory: it outlives any process. Within a second it is moved into the store's own file, which is synced: once for
+    all of it. A power cut may tear this file but never that one; so this file bears the name of the machine's boot,
+    and one of an earlier boot is removed unopened.
+
+    A row may lie here and in the store's own file. The newer counts.
+
+    Args:
+        main: The store's own file.
+        folder: Where this one lies.
+        boot: Identifies this boot of the machine.
+    """
+
+    def __init__(self, main: Environment, folder: Path, boot: str) -> None:
+        for file in folder.glob("recent-*"):
+            if not file.name.startswith(f"recent-{boot}."):
+                file.unlink(missing_ok=True)
+        self._main = main
+        self._recent = Environment(folder / f"recent-{boot}.mdb", _MAP_BYTES, is_synced=False)
+        self._mover: _Mover | None = None
+        self._pid = os.getpid()
+        if self._recent.read(_count):  # of a process that was killed
+            self._wake(0)
+
+    def find(self, places: Sequence[bytes]) -> list[bytes | None]:
+        """Return the values in places, None where there is none.
+
+        Who reads from here and then from the store's own file misses nothing: rows are there before they go from here.
+        """
+        return self._recent.read(lambda transaction: list(map(transaction.get, places)))
+
+    def put(self, batches: Sequence[Batch]) -> int:
+        """Put what is newer than what is here and in the store's own file; count as `put_newer` does."""
+        try:
+            changed = self._recent.write(partial(self._put, batches=batches))
+        except lmdb.MapFullError:
+            self.move()
+            return self._main.write(lambda transaction: put_newer(transaction, batches))
+        self._wake(sum(len(batch.places) for batch in batches))
+        return changed
+
+    def _put(self, transaction: Any, batches: Sequence[Batch]) -> int:
+        stored = self._main.read(lambda main: [find(main, batch.places) for batch in batches])
+        changed = 0
+        for batch, found in zip(batches, stored, strict=True):
+            newer = batch.newer_than(found + find(transaction, batch.places))
+            put(transaction, newer)
+            changed = len(newer)
+        return changed
+
+    def move(self) -> None:
+        """Move all rows into the store's own file; they are on the disk when this returns."""
+        _move(self._recent, self._main)
+
+    def _wake(self, rows: int) -> None:
+        if self._mover is None or self._pid != os.getpid():  # a thread does not live on in a fork
+            self._pid, self._mover = os.getpid(), _Mover(self._recent, self._main)
+            weakref.finalize(self, self._mover.end)
+        if self._mover.note(rows) > _MOST_ROWS:
+            self._mover.move()
+
+
+class _Mover:
+    """A thread that moves recent rows to the disk, and what is left of them when nobody needs it any more."""
+
+    def __init__(self, recent: Environment, main: Environment) -> None:
+        self._recent = recent
+        self._main = main
+        self._waiting = 0
+        self._pid = os.getpid()
+        self._is_needed = threading.Event()
+        self._has_ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="online-rows", daemon=True)
+        self._thread.start()
+
+    def note(self, rows: int) -> int:
+        """Note that rows wait, and return how many there are."""
+        self._waiting += rows
+        if not self._is_needed.is_set():
+            self._is_needed.set()
+        return self._waiting
+
+    def move(self) -> None:
+        """Move all rows."""
+        self._waiting = 0
+        _move(self._recent, self._main)
+
+    def end(self) -> None:
+        """Move what is left and let the thread end."""
+        if self._pid != os.getpid():
+            return
+        is_needed = self._is_needed.is_set()
+        self._has_ended.set()
+        self._is_needed.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join()  # it has the files open, which may be opened again now
+        if is_needed:
+            self._try_to_move()
+
+    def _run(self) -> None:
+        while not self._has_ended.is_set():
+            self._is_needed.wait()
+            if not self._has_ended.wait(_PAUSE_S):
+                self._is_needed.clear()  # before the rows are read: who writes meanwhile sets it again
+                self._try_to_move()
+
+    def _try_to_move(self) -> None:
+        try:
+            self.move()
+        except FlyballError as error:
+            _log.warning("what was written to the online store is not on the disk yet: %s", error)
+            self._is_needed.set()
+
+
+def _move(recent: Environment, main: Environment) -> None:
+    if not recent.read(_count):
+        return
+
+    def take(transaction: Any) -> list[Stored]:
+        # Read while nobody else may write there: a row that a replacement removes is not brought back by who read it
+        # before.
+        rows = recent.read(_list)
+        put_newer(transaction, [Batch.of(rows)])
+        return rows
+
+    rows = main.write(take)
+    recent.write(partial(_remove, rows=rows))
+
+
+def _remove(transaction: Any, rows: Sequence[Stored]) -> None:
+    for place, value in rows:
+        if transaction.get(place) == value:
+            transaction.delete(place)
+
+
+def _count(transaction: Any) -> int:
+    return int(transaction.stat()["entries"])
+
+
+def _list(transaction: Any) -> list[Stored]:
+    with transaction.cursor() as cursor:
+        return list(cursor)
