@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from flyball.core.durations import to_us
 from flyball.core.errors import InvalidInputError
 from flyball.domain.data.schemas import DType, Schema, read_instant
 from flyball.storage.online.port import OnlineRow
@@ -124,15 +125,15 @@ def encode_rows(frame: "pl.DataFrame", keys: Sequence[str], time: str, usable: s
     if frame.is_empty():
         return []
     tag = tag_of(columns)
-    is_int = len(keys) == 1 and frame.schema[keys[0]].is_integer()
+    is_int = len(keys) == 1 and frame.get_column(keys[0]).dtype.is_integer()
     encode = _encode if is_int else encode_key
     rows: list[OnlineRow] = []
     for part in frame.iter_slices(_PART):  # rows of Python take ten times the memory
         encoded_keys = map(encode, zip(*[_to_list(part.get_column(key)) for key in keys], strict=True))
         values = zip(*[_to_list(part.get_column(name)) for name in columns.names], strict=True)
         payloads = [tag + _encode(row) for row in values]
-        event_times, known = (part.get_column(name).to_physical() for name in (time, usable))
-        rows += _rows(zip(encoded_keys, _to_list(event_times), _to_list(known), payloads, strict=True))
+        event_times_us, known_us = (_to_us(part.get_column(name)) for name in (time, usable))
+        rows += _rows(zip(encoded_keys, event_times_us, known_us, payloads, strict=True))
     return rows
 
 
@@ -142,6 +143,13 @@ def _to_list(column: "pl.Series") -> list[Any]:
         found: list[Any] = column.to_numpy().tolist()
         return found
     return column.to_list()
+
+
+def _to_us(column: "pl.Series") -> list[int]:
+    """Return instants in microseconds."""
+    if len(column) > _FEW:
+        return _to_list(column.to_physical())
+    return list(map(to_us, column.to_list()))  # of a few, Polars takes longer for the start of its engine
 
 
 def _rows(rows: Iterable[tuple[bytes, int, int, bytes]]) -> list[OnlineRow]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
 
 import lmdb
 
@@ -25,7 +24,7 @@ class Environment:
     Args:
         path: A folder, or the file itself where it is not synced; it is made on first use.
         map_bytes: How much address space to begin with.
-        is_synced: Whether a commit waits for the disk. The map of a file that is not synced does not grow.
+        is_synced: Whether a commit waits for the disk.
     """
 
     def __init__(self, path: Path, map_bytes: int, *, is_synced: bool = True) -> None:
@@ -43,11 +42,7 @@ class Environment:
         return self._run(work, is_write=False)
 
     def write(self, work: Callable[[Any], T]) -> T:
-        """Run ``work`` in a write transaction; again from its start when the map was too small for it.
-
-        Raises:
-            lmdb.MapFullError: The map is full and does not grow; nothing was written.
-        """
+        """Run ``work`` in a write transaction; again from its start when the map was too small for it."""
         return self._run(work, is_write=True)
 
     def _run(self, work: Callable[[Any], T], *, is_write: bool) -> T:
@@ -68,8 +63,6 @@ class Environment:
                         if self._resizing:
                             self._gate.notify_all()
             except lmdb.MapFullError:
-                if not self._is_synced:
-                    raise
                 self._grow(size)
             except lmdb.MapResizedError:
                 with self._alone():

@@ -19,7 +19,7 @@ from flyball.storage.online.recent import RecentRows
 
 _FIRST_MAP_BYTES = 256 << 20  # address space, not disk: the file grows with what is written
 _LARGEST_PLAIN_KEY = 400  # LMDB takes 511 bytes; longer keys are stored by their digest
-_FEW = 100  # rows; to write more of them twice takes longer than to wait for the disk
+_FEW, _SMALL_BYTES = 100, 128 << 10  # to write more than that twice takes longer than to wait for the disk
 _row = tuple.__new__
 _LENGTH = struct.Struct(">I")
 _PREFIX_BYTES = 12
@@ -57,7 +57,8 @@ class LmdbOnlineStore:
         times = [(event_time_us, known_us) for _, event_time_us, known_us, _ in newest.values()]
         views = [view] if copy is None else [copy, view]
         batches = [Batch(_places(name, newest), values, times) for name in views]
-        if self._recent is not None and not self._is_synced and len(newest) <= _FEW:
+        is_small = len(values) <= _FEW and sum(map(len, values)) <= _SMALL_BYTES
+        if self._recent is not None and is_small and not self._is_synced:
             return self._recent.put(batches)
         return self._write(lambda transaction: put_newer(transaction, batches))
 

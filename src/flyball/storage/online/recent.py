@@ -9,14 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lmdb
-
 from flyball.core.errors import FlyballError
 from flyball.storage.online.batches import Batch, Stored, find, put, put_newer
 from flyball.storage.online.environments import Environment
 
-_MAP_BYTES = 256 << 20  # address space; the file grows with what is written
-_MOST_ROWS = 20_000  # of this process before its next write moves them itself
+_MOST_BYTES = 8 << 20  # that a process leaves to the thread; what is more it moves itself
+_MAP_BYTES = 1 << 30  # address space, far more than all processes may leave here; the file is as large as it has to be
 _PAUSE_S = 1.0
 _log = logging.getLogger("flyball.online")
 
@@ -57,12 +55,8 @@ class RecentRows:
 
     def put(self, batches: Sequence[Batch]) -> int:
         """Put what is newer than what is here and in the store's own file; count as `put_newer` does."""
-        try:
-            changed = self._recent.write(partial(self._put, batches=batches))
-        except lmdb.MapFullError:
-            self.move()
-            return self._main.write(lambda transaction: put_newer(transaction, batches))
-        self._wake(sum(len(batch.places) for batch in batches))
+        changed = self._recent.write(partial(self._put, batches=batches))
+        self._wake(sum(len(value) for batch in batches for value in batch.values))
         return changed
 
     def _put(self, transaction: Any, batches: Sequence[Batch]) -> int:
@@ -78,11 +72,11 @@ class RecentRows:
         """Move all rows into the store's own file; they are on the disk when this returns."""
         _move(self._recent, self._main)
 
-    def _wake(self, rows: int) -> None:
+    def _wake(self, size_bytes: int) -> None:
         if self._mover is None or self._pid != os.getpid():  # a thread does not live on in a fork
             self._pid, self._mover = os.getpid(), _Mover(self._recent, self._main)
             weakref.finalize(self, self._mover.end)
-        if self._mover.note(rows) > _MOST_ROWS:
+        if self._mover.note(size_bytes) > _MOST_BYTES:
             self._mover.move()
 
 
@@ -92,24 +86,24 @@ class _Mover:
     def __init__(self, recent: Environment, main: Environment) -> None:
         self._recent = recent
         self._main = main
-        self._waiting = 0
+        self._waiting_bytes = 0
         self._pid = os.getpid()
         self._is_needed = threading.Event()
         self._has_ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="online-rows", daemon=True)
         self._thread.start()
 
-    def note(self, rows: int) -> int:
-        """Note that rows wait, and return how many there are."""
-        self._waiting += rows
+    def note(self, size_bytes: int) -> int:
+        """Note that rows wait, and return how large all are that do."""
+        self._waiting_bytes += size_bytes
         if not self._is_needed.is_set():
             self._is_needed.set()
-        return self._waiting
+        return self._waiting_bytes
 
     def move(self) -> None:
         """Move all rows."""
-        self._waiting = 0
         _move(self._recent, self._main)
+        self._waiting_bytes = 0
 
     def end(self) -> None:
         """Move what is left and let the thread end."""

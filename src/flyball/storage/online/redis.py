@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from flyball.core.clock import monotonic_s
@@ -101,6 +102,7 @@ class RedisOnlineStore:
         server, self._prefix = _split_prefix(url)
         self._reading = _Line(self._connect(server, timeout_s).connection_pool)
         self._writing = self._connect(server, _WRITE_TIMEOUT_S)
+        self._telling = _Line(self._writing.connection_pool)
         self._breaker = _Breaker(pause_s)
         self._write = self._writing.register_script(_WRITE)
         self._add = self._writing.register_script(_ADD)
@@ -116,7 +118,13 @@ class RedisOnlineStore:
         """See `OnlineStore.write`."""
         places = [self._place(name) for name in (view, copy) if name is not None]
         batches = list(_batches(newest_rows(rows)))
-        return self._try(lambda: sum(int(self._write(keys=places, args=batch)) for batch in batches))
+        return self._try(lambda: sum(self._write_batch(places, batch) for batch in batches))
+
+    def _write_batch(self, places: Sequence[bytes], batch: Sequence[bytes]) -> int:
+        try:
+            return int(self._telling.ask("EVALSHA", self._write.sha, len(places), *places, *batch))
+        except NoScriptError:  # of a server that does not know it yet, or no longer
+            return int(self._write(keys=places, args=batch))
 
     def replace(self, view: str, rows: Sequence[OnlineRow]) -> int:
         """See `OnlineStore.replace`."""
