@@ -78,13 +78,13 @@ class Looked(NamedTuple):
         outcomes: Whether each has values that count.
         event_times_us: When they held; 0 where there is no row.
         values: In the order of the view's columns; None unless they count.
-        may_have_null: Whether one of the values may be null.
+        has_null: Whether one of the values is null.
     """
 
     outcomes: list[Outcome]
     event_times_us: list[int]
-    values: list[Values | None]
-    may_have_null: bool = False
+    values: Sequence[Values | None]
+    has_null: bool = False
 
 
 def _nothing(outcome: Outcome, count: int) -> Looked:
@@ -155,7 +155,7 @@ class OnlineReader:
         keys: Sequence[Sequence[Any]],
         at: datetime | Sequence[datetime],
     ) -> tuple[Looked, Layout]:
-        asked = [layout.encode_key(key) for key in keys]
+        asked = layout.encode_keys(keys)
         try:
             rows = self._online.read(name, [key for key in asked if key is not None])
         except BackendUnavailableError:
@@ -167,11 +167,13 @@ class OnlineReader:
             found = iter(rows)
             rows = [None if key is None else next(found) for key in asked]
         ttl_us = None if ttl is None else ttl // _MICROSECOND
-        at_us = [to_us(at)] * len(rows) if isinstance(at, datetime) else [to_us(instant) for instant in at]
-        looked = _look(layout, rows, at_us, ttl_us)
-        if looked is None:  # the columns have changed since they were read
-            layout = self._find_layout(name) or layout
-            looked = _look(layout, rows, at_us, ttl_us) or _nothing("unknown", len(keys))
+        looked = _look_at_all(layout, rows, to_us(at), ttl_us) if isinstance(at, datetime) else None
+        if looked is None:
+            at_us = [to_us(at)] * len(rows) if isinstance(at, datetime) else [to_us(instant) for instant in at]
+            looked = _look(layout, rows, at_us, ttl_us)
+            if looked is None:  # the columns have changed since they were read
+                layout = self._find_layout(name) or layout
+                looked = _look(layout, rows, at_us, ttl_us) or _nothing("unknown", len(keys))
         for outcome in set(looked.outcomes):
             self._counts[view, outcome] += looked.outcomes.count(outcome)
         return looked, layout
@@ -298,6 +300,18 @@ def view_key(view: str, version: str) -> str:
     return f"{view}@{version}"
 
 
+def _look_at_all(layout: Layout, rows: Sequence[OnlineRow | None], now_us: int, ttl_us: int | None) -> Looked | None:
+    """Return what rows say at an instant where all of them count and hold no null; None of others. See `_look`."""
+    there = [row for row in rows if row is not None]
+    if not there or len(there) < len(rows):
+        return None
+    _, times_us, known_us, payloads = zip(*there, strict=True)
+    if max(known_us) > now_us or max(times_us) > now_us or (ttl_us is not None and now_us - min(times_us) > ttl_us):
+        return None
+    values = layout.read_all(payloads)
+    return None if values is None else Looked(["found"] * len(rows), list(times_us), values)
+
+
 def _look(layout: Layout, rows: Sequence[OnlineRow | None], at_us: Sequence[int], ttl_us: int | None) -> Looked | None:
     """Return what rows say at their instants; None when one has columns that the layout does not know.
 
@@ -306,7 +320,7 @@ def _look(layout: Layout, rows: Sequence[OnlineRow | None], at_us: Sequence[int]
     outcomes: list[Outcome] = []
     times_us: list[int] = []
     found: list[Values | None] = []
-    may_have_null = False
+    has_null = False
     for row, now_us in zip(rows, at_us, strict=True):
         if row is None or row[2] > now_us:
             outcomes.append("unknown")
@@ -322,7 +336,7 @@ def _look(layout: Layout, rows: Sequence[OnlineRow | None], at_us: Sequence[int]
         values = layout.read(payload)
         if values is None:
             return None
-        may_have_null = may_have_null or _NULL in payload
+        has_null = has_null or (_NULL in payload and None in values)
         outcomes.append("found")
         found.append(values)
-    return Looked(outcomes, times_us, found, may_have_null)
+    return Looked(outcomes, times_us, found, has_null)

@@ -191,11 +191,11 @@ class _Columns:
         self.columns: Sequence[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * width
         self.times_us = looked.event_times_us
         self._statuses: list[Status] = [_STATUS[outcome] for outcome in looked.outcomes]
-        self._may_have_null = looked.may_have_null
+        self._has_null = looked.has_null
 
     def told(self, places: Sequence[int]) -> list[Sequence[Status]]:
         """Return the statuses of columns: those of the view's rows, but for nulls in rows that are there."""
-        if not self._may_have_null:
+        if not self._has_null:
             return [self._statuses] * len(places)
         return [self._told(self.columns[place]) for place in places]
 

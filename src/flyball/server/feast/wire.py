@@ -72,33 +72,41 @@ def encode_vectors(vectors: Vectors, views: Sequence[tuple[str, str]] | None) ->
         views: Name and version of each view, where the client asked for them.
     """
     # Features of one view share statuses and times; each is written once.
-    written: dict[int, bytes] = {}
-    results = []
+    written: dict[tuple[int, int], bytes] = {}
+    parts = [b'{"results":[']
     columns = zip(vectors.columns, vectors.statuses, vectors.event_times_us, strict=True)
     for values, statuses, times_us in columns:
-        told = written.get(id(statuses)) or written.setdefault(id(statuses), _encode_statuses(statuses))
-        times = written.get(id(times_us)) or written.setdefault(id(times_us), _encode_times(times_us))
-        results.append(b'{"values":%b,"statuses":%b,"event_timestamps":%b}' % (_encode_values(values), told, times))
+        shared = (id(statuses), id(times_us))
+        end = written.get(shared) or written.setdefault(shared, _encode_end(statuses, times_us))
+        parts += (b',{"values":' if len(parts) > 1 else b'{"values":', _encode_values(values), end)
     metadata: dict[str, Any] = {"feature_names": vectors.names}
     if views is not None:
         # Feast numbers versions; ours are digests of code, which its clients would not read as a version.
         metadata["feature_view_metadata"] = [{"name": name, "version": 0, "digest": digest} for name, digest in views]
-    return b'{"results":[%b],"metadata":%b}' % (b",".join(results), _encode(metadata))
+    parts += (b'],"metadata":', _encode(metadata), b"}")
+    return b"".join(parts)
+
+
+def _encode_end(statuses: Sequence[Status], times_us: Sequence[int]) -> bytes:
+    return b',"statuses":%b,"event_timestamps":%b}' % (_encode_statuses(statuses), _encode_times(times_us))
 
 
 def _encode_statuses(statuses: Sequence[Status]) -> bytes:
-    if statuses.count("present") == len(statuses):
-        return _encode_present(len(statuses))
+    for status in ("present", "key"):
+        if statuses.count(status) == len(statuses):
+            return _encode_alike(_WORDS[status], len(statuses))
     return _encode([_WORDS[status] for status in statuses])
 
 
 @lru_cache(maxsize=256)
-def _encode_present(count: int) -> bytes:
-    return _encode(["PRESENT"] * count)
+def _encode_alike(value: str, count: int) -> bytes:
+    return _encode([value] * count)
 
 
 def _encode_times(times_us: Sequence[int]) -> bytes:
-    return b'["%b"]' % '","'.join(map(_format_time, times_us)).encode() if times_us else b"[]"
+    if not any(times_us):
+        return _encode_alike(_EPOCH, len(times_us))
+    return b'["%b"]' % '","'.join(map(_format_time, times_us)).encode()
 
 
 @lru_cache(maxsize=65_536)
@@ -107,14 +115,14 @@ def _format_time(time_us: int) -> str:
 
 
 def _encode_values(values: Sequence[Any]) -> bytes:
-    sample = next((value for value in values if value is not None), None)
-    if isinstance(sample, float):
-        encoded = _encode(values)
-        # NaN and infinities are written as null, so only columns with nulls need a second look.
-        return _encode([_tell_float(value) for value in values]) if b"null" in encoded else encoded
+    sample = values[0] if values and values[0] is not None else next((v for v in values if v is not None), None)
     if isinstance(sample, datetime):
         return _encode([value if value is None else _tell_instant(value) for value in values])
-    return _encode(values)
+    encoded = _encode(values)
+    # NaN and infinities are written as null, so only columns with nulls need a second look.
+    if isinstance(sample, float) and b"null" in encoded:
+        return _encode([_tell_float(value) for value in values])
+    return encoded
 
 
 def _tell_float(value: float | None) -> float | str | None:

@@ -1,12 +1,11 @@
 """Rows as LMDB takes them: places and values, of which the newest stay."""
 
-import struct
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-_TIMES = struct.Struct(">qq")
-pack_times, unpack_times, TIMES_BYTES = _TIMES.pack, _TIMES.unpack_from, _TIMES.size
+from flyball.storage.online.values import unpack_times
+
 _value_of = itemgetter(1)
 Stored = tuple[bytes, bytes]
 """A place and its value, which begins with the row's two times."""

@@ -12,15 +12,15 @@ from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
 from flyball.core.boots import boot_id
-from flyball.storage.online.batches import TIMES_BYTES, Batch, pack_times, put, put_newer, unpack_times
+from flyball.storage.online.batches import Batch, put, put_newer
 from flyball.storage.online.environments import Environment
 from flyball.storage.online.port import OnlineRow, newest_rows
 from flyball.storage.online.recent import RecentRows
+from flyball.storage.online.values import TIMES_BYTES, decode_rows, pack_times, unpack_times
 
 _FIRST_MAP_BYTES = 256 << 20  # address space, not disk: the file grows with what is written
 _LARGEST_PLAIN_KEY = 400  # LMDB takes 511 bytes; longer keys are stored by their digest
 _FEW, _SMALL_BYTES = 100, 128 << 10  # to write more than that twice takes longer than to wait for the disk
-_row = tuple.__new__
 _LENGTH = struct.Struct(">I")
 _PREFIX_BYTES = 12
 _PART = 10_000  # rows of one read of a scan
@@ -87,15 +87,9 @@ class LmdbOnlineStore:
         found: list[bytes | None] = self._main.read(lambda transaction: list(map(transaction.get, places)))
         if recent is not None and any(recent):
             found = list(map(_newer, found, recent))
-        # Without a call for each of them: a request for a hundred entities spends half its time here.
-        return [
-            None
-            if value is None
-            else _row(OnlineRow, (key, *unpack_times(value), value[TIMES_BYTES:]))
-            if len(key) <= _LARGEST_PLAIN_KEY
-            else _decode(key, value)
-            for key, value in zip(keys, found, strict=True)
-        ]
+        if keys and len(max(keys, key=len)) > _LARGEST_PLAIN_KEY:
+            return [None if value is None else _decode(key, value) for key, value in zip(keys, found, strict=True)]
+        return decode_rows(keys, found)
 
     def delete(self, view: str, keys: Sequence[bytes]) -> int:
         """See `OnlineStore.delete`."""

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,13 +18,12 @@ from redis.retry import Retry
 from flyball.core.clock import monotonic_s
 from flyball.core.errors import BackendError, BackendUnavailableError, InvalidInputError
 from flyball.storage.online.port import OnlineRow, newest_rows
+from flyball.storage.online.values import decode_rows, pack_times
 from flyball.storage.tables.urls import mask
 
 T = TypeVar("T")
 _BATCH = 1_000  # rows of one script: a few milliseconds in which Redis serves nobody else
 _WRITE_TIMEOUT_S = 10.0
-_TIMES = struct.Struct(">qq")
-_unpack_times, _TIMES_BYTES, _row = _TIMES.unpack_from, _TIMES.size, tuple.__new__
 
 # Keeps the newest of each field's values; a tie keeps the stored one. Numbers of a Lua script have 53 bits, so the
 # two times are compared as four numbers of 32.
@@ -159,11 +157,7 @@ class RedisOnlineStore:
             self._breaker.open()
             raise self._failed(error) from error
         self._breaker.close()
-        # Without a call for each of them: a request for a hundred entities would spend much of its time here.
-        return [
-            None if value is None else _row(OnlineRow, (key, *_unpack_times(value), value[_TIMES_BYTES:]))
-            for key, value in zip(keys, found, strict=True)
-        ]
+        return decode_rows(keys, found)
 
     def delete(self, view: str, keys: Sequence[bytes]) -> int:
         """See `OnlineStore.delete`."""
@@ -178,8 +172,7 @@ class RedisOnlineStore:
             cursor, pairs = self._try(
                 partial(self._writing.hscan, self._place(view), cursor=max(cursor, 0), count=_BATCH)
             )
-            for key, value in pairs.items():
-                yield _decode(key, value)
+            yield from (row for row in decode_rows(list(pairs), list(pairs.values())) if row is not None)
 
     def _place(self, view: str) -> bytes:
         return self._prefix + view.encode()
@@ -297,9 +290,4 @@ def _batches(rows: Mapping[bytes, OnlineRow]) -> Iterator[list[bytes]]:
 
 
 def _encode(row: OnlineRow) -> bytes:
-    return _TIMES.pack(row.event_time_us, row.known_us) + row.payload
-
-
-def _decode(key: bytes, value: bytes) -> OnlineRow:
-    event_time_us, known_us = _unpack_times(value)
-    return OnlineRow(key, event_time_us, known_us, value[_TIMES_BYTES:])
+    return pack_times(row.event_time_us, row.known_us) + row.payload
