@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     def newer_than(self, found: Sequence[Stored]) -> list[Stored]:
         """Return the rows that are newer than all that was found in their places; a tie is not newer."""
         rows = zip(self.places, self.values, strict=True)
-        if not found or max(map(unpack_times, map(_value_of, found))) < min(self.times):  # as nearly always
+        if not found or self._begins_after(found):  # as nearly always
             return list(rows)
         known: dict[bytes, tuple[int, int]] = {}
         for place, value in found:
@@ -45,6 +45,12 @@ class Batch(NamedTuple):
             for (place, value), times in zip(rows, self.times, strict=True)
             if place not in known or times > known[place]
         ]
+
+    def _begins_after(self, found: Sequence[Stored]) -> bool:
+        """Tell whether all event times are later than those that were found; in case of doubt not."""
+        # As bytes, times since 1970 have the order of their numbers, and those before come after all of them.
+        last_us = unpack_times(max(map(_value_of, found)))[0]
+        return 0 <= last_us < min(self.times)[0]
 
 
 def find(transaction: Any, places: Sequence[bytes]) -> list[Stored]:

@@ -3,7 +3,7 @@
 import hashlib
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
@@ -53,10 +53,10 @@ class LmdbOnlineStore:
         newest = newest_rows(rows)
         if not newest:
             return 0
-        values = _encode_all(newest.values())
+        values = _encode_all(newest)
         times = [(event_time_us, known_us) for _, event_time_us, known_us, _ in newest.values()]
         views = [view] if copy is None else [copy, view]
-        batches = [Batch(_places(name, newest), values, times) for name in views]
+        batches = [Batch(_places(name, newest.keys()), values, times) for name in views]
         is_small = len(values) <= _FEW and sum(map(len, values)) <= _SMALL_BYTES
         if self._recent is not None and is_small and not self._is_synced:
             return self._recent.put(batches)
@@ -66,7 +66,7 @@ class LmdbOnlineStore:
         """See `OnlineStore.replace`."""
         # In the order of the tree, where neighbours share pages.
         newest = newest_rows(rows)
-        wanted = dict(sorted(zip(_places(view, newest), _encode_all(newest.values()), strict=True)))
+        wanted = dict(sorted(zip(_places(view, newest.keys()), _encode_all(newest), strict=True)))
         prefix = _prefix(view)
 
         def replace(transaction: Any) -> int:
@@ -87,7 +87,7 @@ class LmdbOnlineStore:
         found: list[bytes | None] = self._main.read(lambda transaction: list(map(transaction.get, places)))
         if recent is not None and any(recent):
             found = list(map(_newer, found, recent))
-        if keys and len(max(keys, key=len)) > _LARGEST_PLAIN_KEY:
+        if _have_long(keys):
             return [None if value is None else _decode(key, value) for key, value in zip(keys, found, strict=True)]
         return decode_rows(keys, found)
 
@@ -144,19 +144,28 @@ def _prefix(view: str) -> bytes:
     return hashlib.blake2b(view.encode(), digest_size=_PREFIX_BYTES).digest()
 
 
-def _places(view: str, keys: Iterable[bytes]) -> list[bytes]:
+def _places(view: str, keys: Collection[bytes]) -> list[bytes]:
     prefix = _prefix(view)
     plain, digested = prefix + b"k", prefix + b"d"
+    if not _have_long(keys):
+        return [plain + key for key in keys]
     return [plain + key if len(key) <= _LARGEST_PLAIN_KEY else digested + hashlib.sha256(key).digest() for key in keys]
 
 
-def _encode_all(rows: Iterable[OnlineRow]) -> list[bytes]:
+def _have_long(keys: Collection[bytes]) -> bool:
+    """Tell whether one of the keys is stored by its digest: rarely, and what is asked of each takes time."""
+    return bool(keys) and max(map(len, keys)) > _LARGEST_PLAIN_KEY
+
+
+def _encode_all(rows: Mapping[bytes, OnlineRow]) -> list[bytes]:
+    if not _have_long(rows.keys()):
+        return [pack_times(time_us, known_us) + payload for _, time_us, known_us, payload in rows.values()]
     # A long key's place does not tell the key, so the value does.
     return [
         pack_times(time_us, known_us) + payload
         if len(key) <= _LARGEST_PLAIN_KEY
         else pack_times(time_us, known_us) + payload + key + _LENGTH.pack(len(key))
-        for key, time_us, known_us, payload in rows
+        for key, time_us, known_us, payload in rows.values()
     ]
 
 
