@@ -148,9 +148,8 @@ def encode_columns(
 ) -> list[OnlineRow]:
     """Return rows as the online store keeps them; from checked columns, since a frame takes longer for few rows."""
     tag = tag_of(columns)
-    key_rows = list(zip(*keys, strict=True))
     is_int = len(keys) == 1 and set(map(type, keys[0])) <= {int}
-    encoded_keys = map(_encode if is_int else encode_key, key_rows)
+    encoded_keys = map(_encode if is_int else encode_key, zip(*keys, strict=True))
     payloads = [tag + _encode(row) for row in zip(*values, strict=True)] if values else repeat(tag + _encode(()))
     return _rows(zip(encoded_keys, event_times_us, repeat(known_us), payloads))
 

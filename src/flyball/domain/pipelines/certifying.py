@@ -4,8 +4,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from flyball.domain.data.sources import is_project_file
 from flyball.core.boots import boot_id
+from flyball.domain.data.sources import is_project_file
 from flyball.domain.pipelines.certificates import (
     SETTINGS_FILE,
     VERSION,

@@ -25,11 +25,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from flyball.core.boots import boot_id
 from flyball.core.errors import InvalidInputError
 from flyball.core.hashing import digest_bytes, digest_value
 from flyball.core.processes import is_running
 from flyball.domain.features.training_sets import TrainingSet
-from flyball.core.boots import boot_id
 from flyball.domain.pipelines.fingerprints import find_path
 from flyball.domain.pipelines.results import StoredValue
 from flyball.storage.blobs import LocalBlobStore

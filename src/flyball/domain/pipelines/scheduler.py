@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
+from flyball.core.boots import boot_id
 from flyball.core.errors import FlyballError
 from flyball.core.hashing import digest_file
-from flyball.core.boots import boot_id
 from flyball.domain.pipelines.dependencies import KeyMaker
 from flyball.domain.pipelines.engine import Action, Engine, Finished, GivenValue, Outcome, Session, Task, Work
 from flyball.domain.pipelines.fingerprints import FileDigests

@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 
+from flyball.core.boots import boot_id
 from flyball.core.clock import SystemClock
 from flyball.core.durations import to_us
 from flyball.core.ids import IdSource
 from flyball.core.settings import load_settings
 from flyball.domain.journal.service import Journal
 from flyball.domain.pipelines import store
-from flyball.core.boots import boot_id
 from flyball.domain.pipelines.certificates import VERSION, Certificate, list_modules, params_text
 from flyball.domain.pipelines.fingerprints import Watched, check_watched
 from flyball.domain.pipelines.results import RunResult

@@ -54,9 +54,8 @@ class LmdbOnlineStore:
         if not newest:
             return 0
         values = _encode_all(newest)
-        times = [(event_time_us, known_us) for _, event_time_us, known_us, _ in newest.values()]
         views = [view] if copy is None else [copy, view]
-        batches = [Batch(_places(name, newest.keys()), values, times) for name in views]
+        batches = [Batch(_places(name, newest.keys()), values) for name in views]
         is_small = len(values) <= _FEW and sum(map(len, values)) <= _SMALL_BYTES
         if self._recent is not None and is_small and not self._is_synced:
             return self._recent.put(batches)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flyball.core.errors import FlyballError
-from flyball.storage.online.batches import Batch, Stored, find, put, put_newer
+from flyball.storage.online.batches import Batch, Stored, find
 from flyball.storage.online.environments import Environment
 
 _MOST_BYTES = 8 << 20  # that a process leaves to the thread; what is more it moves itself
@@ -61,12 +61,7 @@ class RecentRows:
 
     def _put(self, transaction: Any, batches: Sequence[Batch]) -> int:
         stored = self._main.read(lambda main: [find(main, batch.places) for batch in batches])
-        changed = 0
-        for batch, found in zip(batches, stored, strict=True):
-            newer = batch.newer_than(found + find(transaction, batch.places))
-            put(transaction, newer)
-            changed = len(newer)
-        return changed
+        return [batch.put_newer(transaction, found) for batch, found in zip(batches, stored, strict=True)][-1]
 
     def move(self) -> None:
         """Move all rows into the store's own file; they are on the disk when this returns."""
@@ -140,7 +135,7 @@ def _move(recent: Environment, main: Environment) -> None:
         # Read while nobody else may write there: a row that a replacement removes is not brought back by who read it
         # before.
         rows = recent.read(_list)
-        put_newer(transaction, [Batch.of(rows)])
+        Batch([place for place, _ in rows], [value for _, value in rows]).put_newer(transaction)
         return rows
 
     rows = main.write(take)
