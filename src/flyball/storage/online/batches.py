@@ -1,12 +1,10 @@
 """Rows as LMDB takes them: places and values, of which the newest stay."""
 
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
-from flyball.storage.online.values import unpack_times
+from flyball.storage.online.values import event_time_of, unpack_times
 
-_value_of = itemgetter(1)
 _BEFORE_1970 = 0x80  # the sign, in the first byte of a time
 Stored = tuple[bytes, bytes]
 """A place and its value, which begins with the row's two times."""
@@ -47,10 +45,9 @@ class Batch(NamedTuple):
     def _is_after(self, found: Sequence[Stored]) -> bool:
         """Tell whether all event times are later than those that were found; in case of doubt not."""
         # As bytes, times since 1970 have the order of their numbers, and those before come after all of them.
-        last = max(map(_value_of, found))
-        return (
-            last[0] < _BEFORE_1970 > max(self.values)[0] and unpack_times(last)[0] < unpack_times(min(self.values))[0]
-        )
+        last, first = max(value for _, value in found), min(self.values)
+        is_ordered = last[0] < _BEFORE_1970 and max(self.values)[0] < _BEFORE_1970
+        return is_ordered and event_time_of(last) < event_time_of(first)
 
 
 def find(transaction: Any, places: Sequence[bytes]) -> list[Stored]:

@@ -10,6 +10,11 @@ _TIMES = struct.Struct(">qq")
 pack_times, unpack_times, TIMES_BYTES = _TIMES.pack, _TIMES.unpack_from, _TIMES.size
 
 
+def event_time_of(value: bytes) -> int:
+    """Return the first of a value's times."""
+    return int(unpack_times(value)[0])
+
+
 def decode_rows(keys: Sequence[bytes], values: Sequence[bytes | None]) -> list[OnlineRow | None]:
     """Return the rows of keys, None where there is no value.
 
