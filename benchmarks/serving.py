@@ -8,11 +8,11 @@ Usage: python -m benchmarks.serving [PART ...]; prints one JSON line. Parts:
     stored    the gateway, half of the features from two views in the embedded online store
     linear_model, linear    the same two with LogisticRegression instead of trees
     grpc_model, grpc    the same two over gRPC, one row: asyncio's server of grpcio, and the gateway
-    half      the gateway at half of its rate, by a timetable that a late answer does not stop: latency counts from
-              when a request was due
+    half      the gateway at half of its rate, by a timetable that a late answer does not stop; and the bare servers
+              at that rate
     voters    the gateway with a slow model that has no compiled form (two forests that vote), with and without letting
               requests that wait share its calls
-    two       the gateway with one process and with two, on all cores, beside two wrk
+    two       the gateway, and the bare server with the model, with one process and with two
     mlserver, mlflow, bentoml   the peers, from their environments under .bench
 
 The model is StandardScaler and HistGradientBoosting of 100 trees on 20 numbers; a request also carries its row's key.
@@ -21,19 +21,25 @@ The model is StandardScaler and HistGradientBoosting of 100 trees on 20 numbers;
 import asyncio
 import json
 import os
-import re
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import serving_load, serving_peers
+from benchmarks.peers.serving_processes import (
+    cpu_s,
+    find_port,
+    memory_mb,
+    running,
+    wait_for,
+    wait_for_listeners,
+    wait_for_port,
+)
 
 _PARTS = (
     *("constant", "model", "flyball", "linear_model", "linear", "grpc_model", "grpc", "stored", "voters", "half"),
@@ -52,7 +58,9 @@ _PEERS = ("mlserver", "mlflow", "bentoml")
 _FOLDER = Path(__file__).parent / "peers"
 _ROWS, _CUSTOMERS = 20_000, 1_000
 _SECONDS, _CONNECTIONS = int(os.environ.get("BENCH_SECONDS", "5")), 16
-_LIBRARIES = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+
+_Running = AbstractContextManager[tuple[list[int], int]]
+"""Servers for as long as the block lasts: their processes, and their port."""
 
 
 def main(parts: Sequence[str]) -> None:
@@ -80,15 +88,15 @@ class Bench:
         self._cores = sorted(os.sched_getaffinity(0))
 
     def constant(self) -> dict[str, Any]:
-        return self._bare("constant")
+        return self._press_bare("constant")
 
     def model(self) -> dict[str, Any]:
-        return self._bare("model")
+        return self._press_bare("model")
 
     def flyball(self) -> dict[str, Any]:
         with self.gateway() as (process, port, ready_s):
             idle_mb = memory_mb(process.pid)
-            found = self._press_both(process.pid, port, "plain")
+            found = self._press_both([process.pid], port, "plain")
             one = serving_load.press(self._root, port, "plain", 1, 2, connections=1, core=self._cores[-1])
             del one["requests"]
             megabytes = memory_mb(process.pid)
@@ -102,18 +110,18 @@ class Bench:
     def linear_model(self) -> dict[str, Any]:
         self._prepare()
         self._train("linear_training")
-        return self._bare("model", "linear")
+        return self._press_bare("model", "linear")
 
     def linear(self) -> dict[str, Any]:
         self._prepare()
         self._train("linear_training")
         with self.gateway() as (process, port, _):
-            return self._press_both(process.pid, port, "linear")
+            return self._press_both([process.pid], port, "linear")
 
     def grpc_model(self) -> dict[str, Any]:
         self._prepare()
         port = find_port()
-        with _running(self._bare_command("grpc", port, "plain"), self._cores[0]) as process:
+        with running(self._bare_command("grpc", port, "plain"), self._cores[0]) as process:
             return {"rows_1": self._press_grpc(process, port)}
 
     def grpc(self) -> dict[str, Any]:
@@ -127,35 +135,64 @@ class Bench:
         os.sched_setaffinity(0, {self._cores[-1]})
         try:
             asyncio.run(serving_load.press_grpc(port, "plain", 1, connections=_CONNECTIONS))
-            before_s = _cpu_s(process.pid)
+            before_s = cpu_s([process.pid])
             requests = asyncio.run(serving_load.press_grpc(port, "plain", _SECONDS, connections=_CONNECTIONS))
-            took_s = _cpu_s(process.pid) - before_s
+            took_s = cpu_s([process.pid]) - before_s
         finally:
             os.sched_setaffinity(0, set(self._cores))
         return {"per_second": round(requests / _SECONDS), "cpu_us": round(took_s / requests * 1_000_000, 1)}
 
     def stored(self) -> dict[str, Any]:
         with self.gateway() as (process, port, _):
-            return {"rows_1": self._press(process.pid, port, "stored", 1)}
+            return {"rows_1": self._press([process.pid], port, "stored", 1)}
 
     def half(self) -> dict[str, Any]:
+        """Latency at half of the gateway's rate; and, at the same rate, that of servers which do less."""
         with self.gateway() as (process, port, _):
-            most = self._press(process.pid, port, "plain", 1)["per_second"]
-            os.sched_setaffinity(0, {self._cores[-1]})
-            try:
-                offered = serving_load.offer(port, "plain", most / 2, _SECONDS * 2.0)
-            finally:
-                os.sched_setaffinity(0, set(self._cores))
-        return {"rate": round(most / 2), "failures": offered.failures} | serving_load.summary(offered.latencies_ms)
+            rate = self._press([process.pid], port, "plain", 1)["per_second"] / 2
+            found = {"flyball": self._offer(port, rate)}
+        for role in ("model", "constant"):
+            with self._bare(role) as (_, port):
+                found[role] = self._offer(port, rate)
+        return found
+
+    def _offer(self, port: int, rate: float) -> dict[str, Any]:
+        core = self._cores[-1]
+        serving_load.offer(self._root, port, "plain", rate, 1, core=core)  # warm
+        return serving_load.offer(self._root, port, "plain", rate, _SECONDS * 2, core=core)
 
     def two(self) -> dict[str, Any]:
-        """All cores for everybody: what a second process brings where the load takes its share of both cores."""
+        """What a second process brings, and what a second bare server does.
+
+        One process has a core and the load the other; two have both, and the load takes its part of them. By processor
+        time, two cores give twice as many requests as long as one costs what it costs a single process.
+        """
+        return {
+            f"rows_{rows}": {
+                "flyball": self._compare_processes(self._gateways, rows),
+                "model": self._compare_processes(self._bares, rows),
+            }
+            for rows in (1, 100)
+        }
+
+    def _compare_processes(self, run: Callable[[int], _Running], rows: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for count in (1, 2):
-            with self.gateway(processes=count, core=None) as (_, port, _):
-                found[str(count)] = serving_load.press(self._root, port, "plain", 1, _SECONDS, connections=32)
-        found["ratio"] = round(found["2"]["per_second"] / found["1"]["per_second"], 2)
+            core = self._cores[-1] if count == 1 else None
+            with run(count) as (pids, port):
+                found[str(count)] = self._press(pids, port, "plain", rows, connections=_CONNECTIONS * count, core=core)
+        one, two = found["1"], found["2"]
+        found["ratio_by_rate"] = round(two["per_second"] / one["per_second"], 2)
+        found["ratio_by_cpu"] = round(2 * one["cpu_us"] / two["cpu_us"], 2)
         return found
+
+    @contextmanager
+    def _gateways(self, count: int) -> Iterator[tuple[list[int], int]]:
+        with self.gateway(processes=count, core=0 if count == 1 else None) as (process, port, _):
+            yield [process.pid], port
+
+    def _bares(self, count: int) -> _Running:
+        return self._bare("model", count=count)
 
     def voters(self) -> dict[str, Any]:
         self._prepare()
@@ -163,7 +200,7 @@ class Bench:
         found: dict[str, Any] = {}
         for name, setting in (("shared", "true"), ("alone", "false")):
             with self.gateway(batching=setting) as (process, port, _):
-                found[name] = self._press(process.pid, port, "voters", 1)
+                found[name] = self._press([process.pid], port, "voters", 1)
         found["ratio"] = round(found["shared"]["per_second"] / found["alone"]["per_second"], 2)
         return found
 
@@ -179,15 +216,25 @@ class Bench:
     def _peer(self, name: str) -> dict[str, Any]:
         port = find_port()
         with serving_peers.serving(name, self._root / name, port, self._cores[0]) as (pid, ready_s):
-            found = self._press_both(pid, port, serving_peers.ADDRESSES[name])
+            found = self._press_both([pid], port, serving_peers.ADDRESSES[name])
         return found | {"ready_s": round(ready_s, 1)}
 
-    def _bare(self, role: str, model: str = "plain") -> dict[str, Any]:
+    def _press_bare(self, role: str, model: str = "plain") -> dict[str, Any]:
+        with self._bare(role, model) as (pids, port):
+            return self._press_both(pids, port, model)
+
+    @contextmanager
+    def _bare(self, role: str, model: str = "plain", count: int = 1) -> Iterator[tuple[list[int], int]]:
+        """Run a bare server on the first core, or several that share an address on all."""
         self._prepare()
         port = find_port()
-        with _running(self._bare_command(role, port, model), self._cores[0]) as process:
-            wait_for(f"http://127.0.0.1:{port}/", process, any_status=True, body=serving_load.make_body(model, 1, 0))
-            return self._press_both(process.pid, port, model)
+        with ExitStack() as stack:
+            command, core = self._bare_command(role, port, model), self._cores[0] if count == 1 else None
+            processes = [stack.enter_context(running(command, core)) for _ in range(count)]
+            wait_for_listeners(port, processes)
+            body = serving_load.make_body(model, 1, 0)
+            wait_for(f"http://127.0.0.1:{port}/", processes[0], any_status=True, body=body)
+            yield [process.pid for process in processes], port
 
     def _bare_command(self, role: str, port: int, model: str) -> list[str]:
         script = str(_FOLDER / "serving_bare.py")
@@ -207,20 +254,29 @@ class Bench:
         }
         begin = time.monotonic()
         pinned = None if core is None else self._cores[core]
-        with _running([*command, "127.0.0.1", str(port - 1)], pinned, settings) as process:
+        with running([*command, "127.0.0.1", str(port - 1)], pinned, settings) as process:
             wait_for(f"http://127.0.0.1:{port}/health", process)
             yield process, port, time.monotonic() - begin
 
-    def _press_both(self, pid: int, port: int, address: str) -> dict[str, Any]:
-        return {f"rows_{rows}": self._press(pid, port, address, rows) for rows in (1, 100)}
+    def _press_both(self, pids: Sequence[int], port: int, address: str) -> dict[str, Any]:
+        return {f"rows_{rows}": self._press(pids, port, address, rows) for rows in (1, 100)}
 
-    def _press(self, pid: int, port: int, address: str, rows: int) -> dict[str, Any]:
-        options = {"connections": _CONNECTIONS, "core": self._cores[-1]}
+    def _press(
+        self,
+        pids: Sequence[int],
+        port: int,
+        address: str,
+        rows: int,
+        *,
+        connections: int = _CONNECTIONS,
+        core: int | None = -1,
+    ) -> dict[str, Any]:
+        options = {"connections": connections, "core": self._cores[-1] if core == -1 else core}
         serving_load.press(self._root, port, address, rows, 1, **options)  # warm
-        before_s = _cpu_s(pid)
+        before_s = cpu_s(pids)
         found = serving_load.press(self._root, port, address, rows, _SECONDS, **options)
         # What other programs take from the core makes rates smaller, but not this.
-        found["cpu_us"] = round((_cpu_s(pid) - before_s) / found.pop("requests") * 1_000_000, 1)
+        found["cpu_us"] = round((cpu_s(pids) - before_s) / found.pop("requests") * 1_000_000, 1)
         return found
 
     def _prepare(self) -> None:
@@ -277,83 +333,6 @@ def _write_data(folder: Path) -> None:
         facts = {f"stored{at}": rng.random(_CUSTOMERS) for at in places}
         at = [begin - timedelta(days=1)] * _CUSTOMERS
         pl.DataFrame({"customer_id": range(_CUSTOMERS), "at": at} | facts).write_parquet(folder / f"{name}.parquet")
-
-
-@contextmanager
-def _running(
-    command: Sequence[str], core: int | None, environment: dict[str, str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    pinned = [] if core is None else ["taskset", "-c", str(core)]
-    process = subprocess.Popen([*pinned, *command], env=os.environ | _LIBRARIES | (environment or {}))
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def wait_for(
-    url: str, process: subprocess.Popen[bytes], *, any_status: bool = False, body: bytes | None = None
-) -> None:
-    """Wait until an address answers."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=5).close()
-            return
-        except OSError as error:
-            if any_status and hasattr(error, "code"):
-                return
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{url} did not answer: {error}") from error
-        time.sleep(0.02)
-
-
-def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until somebody listens."""
-    deadline = time.monotonic() + 60
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"nobody listens at {port}")
-        time.sleep(0.02)
-
-
-def find_port() -> int:
-    """Return a port that is free, and so is the one before it."""
-    while True:
-        with socket.socket() as probe, socket.socket() as before:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            try:
-                before.bind(("127.0.0.1", port - 1))
-            except OSError:
-                continue
-            return port
-
-
-def memory_mb(pid: int) -> float:
-    """Return the resident memory of a process and its children."""
-    found = 0.0
-    for process in [pid, *map(int, _children(pid))]:
-        status = Path(f"/proc/{process}/status").read_text()
-        found += int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
-    return round(found, 1)
-
-
-def _cpu_s(pid: int) -> float:
-    """Return the processor time that a process and its children took."""
-    found = 0.0
-    for process in [pid, *map(int, _children(pid))]:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        found += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return found
-
-
-def _children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import serving
 from benchmarks.beside import repeating
-from benchmarks.peers import serving_load
+from benchmarks.peers import serving_load, serving_processes
 
 _SWAP_EVERY_S = 10.0
 _SAMPLE_EVERY_S = 5.0
@@ -38,29 +38,26 @@ def main(minutes: float) -> int:
             found = serving_load.press(root, port, "plain", 1, _CALIBRATION_S, connections=_CONNECTIONS)
             rate = found["per_second"] / 2
             watched = process.pid, loop.pid
-            with repeating(_SAMPLE_EVERY_S, lambda: [serving.memory_mb(pid) for pid in watched]) as memory:
-                offered = serving_load.offer(port, "plain", rate, minutes * 60, _CONNECTIONS)
+            with repeating(_SAMPLE_EVERY_S, lambda: [serving_processes.memory_mb(pid) for pid in watched]) as memory:
+                offered = serving_load.offer(root, port, "plain", rate, minutes * 60)
         logged = _count(bench) - before
     gateway = [sample[0] for sample in memory]
     growth = _growth(gateway)
-    least = offered.answered + found["requests"]
+    least = offered["requests"] + found["requests"]
     figures: dict[str, Any] = {
         "benchmark": "soak",
         "minutes": minutes,
         "most_per_second": found["per_second"],
-        "rate": round(rate),
         "swaps": len(swaps),
-        "failures": offered.failures,
-        "answered": offered.answered,
+        **offered,
         "answered_and_logged": logged >= least,
         "logged": logged,
         "gateway_megabytes": gateway[:: max(1, len(gateway) // 12)],
         "loop_megabytes": [sample[1] for sample in memory][:: max(1, len(memory) // 12)],
         "growth_of_second_half": round(growth, 3),
-        **serving_load.summary(offered.latencies_ms),
     }
     print(json.dumps(figures))
-    return int(offered.failures > 0 or logged < least or growth > _MOST_GROWTH)
+    return int(offered["failures"] > 0 or logged < least or growth > _MOST_GROWTH)
 
 
 def _growth(samples: list[float]) -> float:

@@ -4,6 +4,7 @@ Usage: python serving_bare.py constant|model|grpc PROJECT HOME PORT MODEL
 """
 
 import asyncio
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,12 @@ def main(role: str, project: str, home: str, port: str, model: str) -> None:
         await send({"type": "http.response.body", "body": answer})
 
     options: dict[str, Any] = {"loop": "uvloop", "http": "httptools", "lifespan": "off", "ws": "none"}
-    uvicorn.run(app, port=int(port), log_level="error", access_log=False, date_header=False, **options)
+    config = uvicorn.Config(app, log_level="error", access_log=False, date_header=False, **options)
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.bind(("127.0.0.1", int(port)))
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 async def _serve_grpc(port: str, predict: Any) -> None:

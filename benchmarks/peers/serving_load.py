@@ -2,18 +2,17 @@
 
 import asyncio
 import json
-import re
-import statistics
+import math
+import resource
 import subprocess
 import time
-from array import array
-from collections import deque
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+_SCRIPT = Path(__file__).with_suffix(".lua")
 _BODIES = 64
-_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+_OFFERING = 128
+_TIMEOUT_S = 10
 _FIELDS = {"plain": 20, "linear": 20, "stored": 10, "voters": 20}
 _ADDRESSES = {name: f"/v2/models/{name}/infer" for name in _FIELDS}
 
@@ -44,32 +43,60 @@ def address(model: str) -> str:
 
 
 def press(
-    folder: Path, port: int, model: str, rows: int, seconds: int, *, connections: int, core: int | None = None
+    folder: Path, port: int, model: str, rows: int, seconds: float, *, connections: int, core: int | None = None
 ) -> dict[str, Any]:
-    """Return what a server answers when every connection always waits for an answer."""
-    script = folder / "bodies.lua"
-    bodies = ",\n".join(f"[[{make_body(model, rows, number).decode()}]]" for number in range(_BODIES))
-    script.write_text(
-        f"local bodies = {{{bodies}}}\nlocal at = 0\nlocal made = {{}}\n"
-        'local headers = {["Content-Type"] = "application/json"}\n'
-        f'function init() for i, b in ipairs(bodies) do made[i] = wrk.format("POST", "{address(model)}", headers, b) '
-        f"end end\nfunction request() at = at % {_BODIES} + 1 return made[at] end\n"
-    )
+    """Return what a server answers when every connection always waits for an answer.
+
+    Raises:
+        SystemExit: It did not answer all requests with status 200.
+    """
+    found = _send(folder, port, model, rows, seconds, connections=connections, core=core)
+    if found["failures"]:
+        raise SystemExit(f"the server at {address(model)} did not answer all requests: {found}")
+    rate = round(found["requests"] / found["seconds"])
+    told = {name: found[name] for name in ("requests", "p50_ms", "p99_ms", "load_cores")}
+    return {"per_second": rate} | told
+
+
+def offer(
+    folder: Path, port: int, model: str, rate: float, seconds: float, *, core: int | None = None
+) -> dict[str, Any]:
+    """Return what becomes of requests of one row that are sent by a timetable, which a late answer does not stop.
+
+    Latency counts from sending, which is honest as long as requests are sent when they are due: how late they were is
+    told beside it. Where even so many connections all waited, wrk counts the requests that they did not send meanwhile.
+    """
+    found = _send(folder, port, model, 1, seconds, connections=_OFFERING, core=core, rate=rate)
+    del found["seconds"]
+    return {"rate": round(rate)} | found
+
+
+def _send(
+    folder: Path,
+    port: int,
+    model: str,
+    rows: int,
+    seconds: float,
+    *,
+    connections: int,
+    core: int | None,
+    rate: float = 0.0,
+) -> dict[str, Any]:
+    bodies = folder / "bodies.txt"
+    bodies.write_bytes(b"\n".join(make_body(model, rows, number) for number in range(_BODIES)))
     pinned = [] if core is None else ["taskset", "-c", str(core)]
-    command = [*pinned, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
-    done = subprocess.run([*command, f"http://127.0.0.1:{port}"], capture_output=True, text=True, check=True)
-    text = done.stdout
-    if "Non-2xx" in text or "Socket errors" in text:
-        raise SystemExit(f"the server at {address(model)} did not answer all requests:\n{text}")
-    latency = {name: _milliseconds(text, name) for name in ("50%", "99%")}
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])  # type: ignore[index]
-    requests = int(re.search(r"(\d+) requests in", text)[1])  # type: ignore[index]
-    return {"requests": requests, "per_second": round(rate), "p50_ms": latency["50%"], "p99_ms": latency["99%"]}
-
-
-def _milliseconds(text: str, name: str) -> float:
-    number, unit = re.search(rf"{name}\s+([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]
-    return round(float(number) * {"us": 0.001, "ms": 1.0, "s": 1_000.0}[unit], 3)
+    options = ["-t1", f"-c{connections}", f"-d{math.ceil(seconds)}s", "--timeout", f"{_TIMEOUT_S}s", "-s", str(_SCRIPT)]
+    told = [address(model), str(bodies), str(rate)]
+    command = [*pinned, "wrk", *options, f"http://127.0.0.1:{port}", "--", *told]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except FileNotFoundError as error:
+        raise SystemExit("the load comes from wrk, which is not installed: apt-get install wrk") from error
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    took_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return found | {"load_cores": round(took_s / found["seconds"], 2)}
 
 
 async def press_grpc(port: int, model: str, seconds: float, *, connections: int) -> int:
@@ -99,117 +126,3 @@ async def press_grpc(port: int, model: str, seconds: float, *, connections: int)
 
     await asyncio.gather(*map(keep_asking, range(connections)))
     return count
-
-
-class Offered:
-    """What became of requests that were sent by a timetable.
-
-    Attributes:
-        latencies_ms: From when each was due to be sent until all of its answer was there.
-        answered: How many were answered with status 200.
-        failures: How many were not.
-    """
-
-    def __init__(self) -> None:
-        self.latencies_ms = array("d")
-        self.answered = 0
-        self.failures = 0
-
-
-class _Lane(asyncio.Protocol):
-    """One connection with at most one request under way."""
-
-    def __init__(self, offered: Offered, done: Callable[["_Lane"], None]) -> None:
-        self._offered = offered
-        self._done = done
-        self._data = b""
-        self._due_s = 0.0
-        self._is_open = False
-        self._transport: Any = None
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        self._is_open = True
-
-    def ask(self, request: bytes, due_s: float) -> None:
-        self._due_s = due_s
-        self._transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        head, end, body = self._data.partition(b"\r\n\r\n")
-        if not end or len(body) < int(_LENGTH.search(head)[1]):  # type: ignore[index]
-            return
-        self._data = b""
-        if head.startswith(b"HTTP/1.1 200"):
-            self._offered.answered += 1
-            self._offered.latencies_ms.append((time.perf_counter() - self._due_s) * 1_000)
-        else:
-            self._offered.failures += 1
-        self._done(self)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self._is_open:
-            return
-        self._offered.failures += 1
-        raise SystemExit(f"the server ended a connection: {error}")
-
-    def close(self) -> None:
-        self._is_open = False
-        self._transport.close()
-
-
-def offer(port: int, model: str, rate: float, seconds: float, connections: int = 16) -> Offered:
-    """Send requests by a timetable, some each millisecond, which a late answer does not stop."""
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_offer(port, model, rate, seconds, connections))
-
-
-async def _offer(port: int, model: str, rate: float, seconds: float, connections: int) -> Offered:
-    head = f"POST {address(model)} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: "
-    bodies = [make_body(model, 1, number) for number in range(_BODIES)]
-    requests = [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
-    offered = Offered()
-    free: deque[_Lane] = deque()
-    waiting: deque[tuple[bytes, float]] = deque()
-    loop = asyncio.get_running_loop()
-
-    def done(lane: _Lane) -> None:
-        if waiting:
-            lane.ask(*waiting.popleft())
-        else:
-            free.append(lane)
-
-    for _ in range(connections):
-        free.append((await loop.create_connection(lambda: _Lane(offered, done), "127.0.0.1", port))[1])
-    lanes = list(free)
-    started = time.perf_counter()
-    number, count = 0, int(rate * seconds)
-    while number < count:
-        now = time.perf_counter()
-        until = min(count, int((now - started) * rate) + 1)
-        waiting.extend((requests[at % _BODIES], now) for at in range(number, until))
-        number = until
-        while waiting and free:
-            free.popleft().ask(*waiting.popleft())
-        await asyncio.sleep(0.001)
-    deadline = time.perf_counter() + 30
-    while offered.answered + offered.failures < count and time.perf_counter() < deadline:
-        await asyncio.sleep(0.01)
-    offered.failures += count - offered.answered - offered.failures
-    for lane in lanes:
-        lane.close()
-    return offered
-
-
-def summary(latencies_ms: Sequence[float]) -> dict[str, Any]:
-    """Return the figures that people compare."""
-    ordered = sorted(latencies_ms)
-    return {
-        "requests": len(ordered),
-        "p50_ms": round(statistics.median(ordered), 3),
-        "p99_ms": round(ordered[int(len(ordered) * 0.99)], 3),
-        "slowest_ms": round(ordered[-1], 3),
-    }

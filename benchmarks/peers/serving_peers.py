@@ -1,11 +1,11 @@
 """The peers of `benchmarks.serving`: each in an environment of its own under ``.bench``, with the same model.
 
-Make one with: uv venv --python 3.11 .bench/NAME && uv pip install --python .bench/NAME/bin/python PACKAGES, where
-NAME and PACKAGES are those of `PACKAGES`.
+An environment is made when its peer is first measured.
 """
 
 import os
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -32,9 +32,7 @@ _SCRIPT = Path(__file__).with_name("serving_peer.py")
 def serving(name: str, folder: Path, port: int, core: int) -> Iterator[tuple[int, float]]:
     """Run a peer on one core for as long as the block lasts, and yield its process and how long it took
     until it was ready."""
-    python = _BENCH / name / "bin" / "python"
-    if not python.exists():
-        raise SystemExit(f"{name} is not installed: {python}; packages: {PACKAGES[name]}")
+    python = _install(name)
     folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{python.parent}:{os.environ['PATH']}"}
     subprocess.run([python, _SCRIPT, name, "train", str(port)], cwd=folder, env=environment, check=True)
@@ -52,6 +50,16 @@ def serving(name: str, folder: Path, port: int, core: int) -> Iterator[tuple[int
         # Peers start processes of their own, all in the session that was made here.
         os.killpg(process.pid, 15)
         process.wait(timeout=30)
+
+
+def _install(name: str) -> Path:
+    """Make a peer's environment, unless it is there, and return its interpreter."""
+    python, done = _BENCH / name / "bin" / "python", _BENCH / name / "installed"
+    if not done.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(_BENCH / name)], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES[name].split()], check=True, timeout=900)
+        done.touch()
+    return python
 
 
 def _is_ready(url: str) -> bool:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,7 +33,7 @@ def make_batch(first: str, rows: int, **changes: Any) -> BatchRecord:
         "at_us": 1_000_000,
         "variant": "live",
         "version": "m/1",
-        "layout": LAYOUT,
+        "layout": msgspec.Raw(to_json(LAYOUT)),
         "values": [value for row in values for value in row],
         "others": {"order": [f"o{row}" for row in range(rows)]},
         "views": {"payments": StoredRows(version="v1", event_times_us=[None] * rows, columns={"late": [None] * rows})},

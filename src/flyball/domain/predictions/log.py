@@ -225,15 +225,29 @@ def read_segment(path: Path) -> SegmentContent:
     Raises:
         FileNotFoundError: It was sealed meanwhile.
     """
-    lines = path.read_bytes().split(b"\n")
-    records, damaged = [], 0
-    for number, line in enumerate(lines):
-        found = _read_line(line)
-        if found is not None:
-            records.extend(found)
-        elif number < len(lines) - 2:
-            damaged += 1
-    return SegmentContent(records=records, damaged=damaged)
+    pieces = list(read_pieces(path))
+    return SegmentContent(
+        records=[record for piece in pieces for record in piece.records],
+        damaged=sum(piece.damaged for piece in pieces),
+    )
+
+
+def read_pieces(path: Path, rows: int = 4_096) -> Iterator[SegmentContent]:
+    """Yield a segment some rows at a time, so that a large one need not fit into memory; see `read_segment`."""
+    records: list[PredictionRecord] = []
+    damaged, is_last_broken = 0, False
+    with path.open("rb") as file:
+        for line in file:
+            # The last line, whole or not, may be what a dead writer left: what was broken before it is damage.
+            damaged += is_last_broken and line.endswith(b"\n")
+            found = _read_line(line.removesuffix(b"\n"))
+            is_last_broken = found is None
+            records.extend(found or ())
+            if len(records) >= rows:
+                yield SegmentContent(records=records, damaged=damaged)
+                records, damaged = [], 0
+    if records or damaged:
+        yield SegmentContent(records=records, damaged=damaged)
 
 
 def find_in_segment(path: Path, prediction_id: str) -> PredictionRecord | None:

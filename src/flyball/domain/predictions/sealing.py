@@ -23,14 +23,14 @@ from flyball.domain.predictions import store
 from flyball.domain.predictions.compaction import Compactor
 from flyball.domain.predictions.figures import FigureCache
 from flyball.domain.predictions.frames import to_frame
-from flyball.domain.predictions.log import claiming_finished, list_open_segments, read_segment
+from flyball.domain.predictions.log import claiming_finished, list_open_segments, read_pieces
 from flyball.domain.predictions.matching import matches_of
 from flyball.domain.predictions.store import Segment
 from flyball.storage.db import Database, Transaction
 
 OnSealed = Callable[[Transaction, pl.DataFrame], None]
 """Adds to the transaction that seals rows, such as window counts; gets the rows, sorted by id."""
-_GROUP_BYTES = 64_000_000
+_GROUP_BYTES = 16_000_000
 # Small row groups let a search for one id skip nearly all of a file.
 _ROW_GROUP = 8_192
 SEAL_LOCK = "seal.lock"
@@ -98,27 +98,26 @@ class Sealer:
     def _seal_group(
         self, endpoint: str, paths: Sequence[Path], now: datetime, on_sealed: OnSealed | None
     ) -> tuple[int, int]:
-        contents = [read_segment(path) for path in paths]
-        records = sorted((record for content in contents for record in content.records), key=lambda record: record.id)
-        damaged = {path.name: content.damaged for path, content in zip(paths, contents, strict=True) if content.damaged}
+        read = [_read(path) for path in paths]
+        frame = pl.concat(part.frame for part in read).sort("id")
+        damaged = {path.name: part.damaged for path, part in zip(paths, read, strict=True) if part.damaged}
         names = [path.stem for path in paths]
-        frame = to_frame(records)
         files = self._write_days(endpoint, frame, names, now)
         with self._db.begin() as tx:
             for segment, _ in files:
                 store.insert_segment(tx, segment)
-            store.insert_matches(tx, [match for record in records for match in matches_of(record)])
+            store.insert_matches(tx, [match for part in read for match in part.matches])
             gone = [name for name in store.list_sealed_sources(tx, endpoint) if not self._is_there(endpoint, name)]
             store.delete_sealed_sources(tx, gone)
             store.insert_sealed_sources(tx, endpoint, names)
             if damaged:
                 self._journal.append(tx, "predictions.segment.damaged", f"endpoint/{endpoint}", {"lines": damaged})
-            if on_sealed is not None and records:
+            if on_sealed is not None and frame.height:
                 on_sealed(tx, frame)
         _remove(paths)
         for segment, rows in files:
             self._figures.put(segment.path, rows)
-        return len(records), sum(damaged.values())
+        return frame.height, sum(damaged.values())
 
     def _write_days(
         self, endpoint: str, frame: pl.DataFrame, names: Sequence[str], now: datetime
@@ -169,6 +168,24 @@ def write_segment(root: Path, endpoint: str, day: str, name: str, rows: pl.DataF
         sealed_at_us=to_us(now),
         shadows=int((rows["variant"] == "shadow").sum()),
     )
+
+
+class _Content(msgspec.Struct, frozen=True, kw_only=True):
+    """What sealing needs of a segment: its rows, what labels match them by, and how many lines cannot be read."""
+
+    frame: pl.DataFrame
+    matches: list[tuple[int, int, str]]
+    damaged: int
+
+
+def _read(path: Path) -> _Content:
+    frames, matches, damaged = [to_frame([])], [], 0
+    # A row's columns take a tenth of what its record does.
+    for piece in read_pieces(path):
+        frames.append(to_frame(piece.records))
+        matches += [match for record in piece.records for match in matches_of(record)]
+        damaged += piece.damaged
+    return _Content(frame=pl.concat(frames), matches=matches, damaged=damaged)
 
 
 def _groups(paths: Sequence[Path]) -> Iterator[list[Path]]:
