@@ -21,6 +21,10 @@ from flyball.server.ports import find_grpc_port
 from flyball.workspace.outline import find_outline, keep_outline
 from flyball.workspace.workspace import Workspace
 
+# While a model is loaded in another thread, the event loop waits so long for the interpreter, at each answer that it
+# reads or writes; Python's own 5 ms would add up to many times that.
+_SWITCH_S = 0.0005
+
 
 def work(project: str, home: str, host: str, port: str, worker: str = "0", *, is_shared: bool = False) -> None:
     """Answer until SIGTERM, or until the supervisor ends.
@@ -34,6 +38,7 @@ def work(project: str, home: str, host: str, port: str, worker: str = "0", *, is
         is_shared: Whether others listen at the same address.
     """
     when_supervisor_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    sys.setswitchinterval(_SWITCH_S)
     outline = find_outline(Path(home), Path(project))
     workspace = Workspace(Path(project), Path(home), outline=outline)
     if outline is None:

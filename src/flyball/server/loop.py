@@ -1,6 +1,7 @@
 """The process in which the loop turns: ``python -m flyball.server.loop PROJECT HOME HOST PORT``."""
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -18,6 +19,8 @@ LOCK = "loop.lock"
 """Held by the one loop that turns: that of a killed supervisor may still be leaving when the next one starts."""
 _LOCK_POLL_S = 0.1
 _REPEATED_AFTER_S = 300.0
+# Half the share of a core that who answers requests gets; all of it where nobody else wants it.
+_NICENESS = 5
 _log = logging.getLogger("flyball.loop")
 
 
@@ -40,6 +43,8 @@ def turn(workspace: Workspace, is_stopping: threading.Event) -> None:
 
 def main(project: str, home: str) -> None:
     """Run the process until SIGTERM, or until its supervisor ends."""
+    # Sealing the log and training come after answering, on a machine that does both.
+    os.nice(_NICENESS)
     is_stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: is_stopping.set())

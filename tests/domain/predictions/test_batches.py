@@ -53,6 +53,15 @@ def test_each_row_becomes_a_prediction_with_the_types_of_its_columns(clock: Simu
     assert (records[1].shadow_of, records[1].views["payments"].event_time_us) == ("b", None)
 
 
+def test_inputs_that_are_fields_of_the_same_types_are_taken_as_they_are(clock: SimulatedClock) -> None:
+    inputs = {"inputs": ("urgent", "customer_id"), "input_dtypes": ("bool", "int")}
+    layout = msgspec.structs.replace(LAYOUT, **inputs)
+    batch = make_batch(IdSource(clock).new(), 1, layout=msgspec.Raw(to_json(layout)), values=[3.0, 2, None], views={})
+    [record] = expand(batch)
+    assert record.request_fields == {"customer_id": 3, "income": 2.0, "urgent": None, "order": "o0"}
+    assert bytes(record.features) == b'{"urgent":null,"customer_id":3}'
+
+
 def test_nested_and_flat_numbers_say_the_same(clock: SimulatedClock) -> None:
     batch = make_batch(IdSource(clock).new(), 3)
     nested = make_batch(batch.id, 3, values=[batch.values[at : at + 3] for at in (0, 3, 6)])

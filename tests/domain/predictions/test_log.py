@@ -24,6 +24,7 @@ from flyball.domain.predictions.log import (
     SegmentLimits,
     claiming_finished,
     list_open_segments,
+    read_pieces,
     read_segment,
 )
 from flyball.domain.predictions.service import PredictionService
@@ -69,6 +70,20 @@ def test_a_changed_byte_costs_its_line_only_and_is_counted(
     segment.write_bytes(data)
     content = read_segment(segment)
     assert (len(content.records), content.damaged) == (2, 1)
+
+
+def test_a_segment_reads_alike_whole_and_in_pieces(service: PredictionService, new_record: Any, tmp_path: Path) -> None:
+    service.log.append("credit", [new_record(number) for number in range(7)])
+    [segment] = list_open_segments(tmp_path / "predictions", "credit")
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join([*lines[:2], b"not a line\n", *lines[2:], b"nor this\n", b"torn"]))
+    whole = read_segment(segment)
+    assert (len(whole.records), whole.damaged) == (7, 1), "what may be the end of a dead writer's file is no damage"
+    for rows in range(1, 9):
+        pieces = list(read_pieces(segment, rows))
+        assert [record for piece in pieces for record in piece.records] == whole.records
+        assert sum(piece.damaged for piece in pieces) == whole.damaged
+        assert max(len(piece.records) for piece in pieces) == min(rows, 7)
 
 
 def test_a_segment_is_closed_by_rows_and_by_age(tmp_path: Path, clock: SimulatedClock, new_record: Any) -> None:

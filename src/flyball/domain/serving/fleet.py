@@ -11,6 +11,7 @@ from flyball.core.clock import monotonic_s
 from flyball.core.errors import BackendError, ConflictError, FlyballError, UnknownNameError
 from flyball.domain.journal.service import Journal
 from flyball.domain.registry.versions import ModelVersion
+from flyball.domain.serving.direct import find_direct
 from flyball.domain.serving.graphs import Node, NodeUnavailableError, check_fits, models_of
 from flyball.domain.serving.loaded import LoadedVersion, Loader
 from flyball.domain.serving.plan import ServingPlan, plan_serving
@@ -262,6 +263,7 @@ class Fleet:
         if found is None:
             try:
                 found = self._loader.load(ref)
+                find_direct(found)  # compiled here, so that no request waits for it
             except FlyballError as error:
                 self._tell_unloadable(ref, error)
                 raise
