@@ -19,7 +19,7 @@ LOCK = "loop.lock"
 """Held by the one loop that turns: that of a killed supervisor may still be leaving when the next one starts."""
 _LOCK_POLL_S = 0.1
 _REPEATED_AFTER_S = 300.0
-# Half the share of a core that who answers requests gets; all of it where nobody else wants it.
+# A third of the weight of who answers requests; all of the machine where nobody else wants it.
 _NICENESS = 5
 _log = logging.getLogger("flyball.loop")
 

@@ -30,7 +30,8 @@ COLUMNS = (*_STORED, WHO)
 EMPTY = pl.DataFrame(schema={**{name: FRAME_SCHEMA[name] for name in _STORED}, WHO: pl.UInt64()})
 # The text itself would take most of the memory.
 _FIGURES = (*_STORED, pl.when(pl.col("entity") != "{}").then(pl.col("entity").hash()).alias(WHO))
-_MOST_ROWS = 2_000_000
+# About 200 bytes each.
+_MOST_ROWS = 500_000
 
 
 class FigureCache:
