@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flyball.domain.features import point_in_time
 from flyball.domain.features.point_in_time import USABLE, Timelines, join_point_in_time
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -132,7 +133,10 @@ def test_nothing_known_after_an_instant_is_used(spine: list[Row], rows: list[Row
 
 @pytest.mark.parametrize("key", [pl.Int64, pl.UInt64, pl.Int8, pl.String])
 @pytest.mark.parametrize("delays", [[1], [400], [0, 0, 0, 0, 0, 0, 0, 90], [0, 400]])
-def test_however_late_rows_are_the_newest_known_is_found(key: Any, delays: list[int]) -> None:
+def test_however_late_rows_are_the_newest_known_is_found(
+    key: Any, delays: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(point_in_time, "_PART", 37)
     rng = np.random.default_rng(0)
     at = rng.integers(0, 200, 400)
     known = at + rng.choice(delays, 400)

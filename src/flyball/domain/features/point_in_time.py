@@ -1,8 +1,10 @@
 """Joins that never look ahead: each row gets what was known at its time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,9 @@ from flyball.core.durations import to_us
 
 Ints = npt.NDArray[np.int64]
 UInts = npt.NDArray[np.uint64]
+Places = npt.NDArray[np.uint32]
 Bools = npt.NDArray[np.bool_]
+Result = TypeVar("Result")
 
 USABLE = "__usable_from"
 """The column that says from when on a row counts: the later of its time and when it was known."""
@@ -23,6 +27,8 @@ _KNOWN, _CODE = "__known", "__code"
 _HALF, _PLACE = np.uint64(32), np.uint64((1 << 32) - 1)
 _NOBODY = (1 << 32) - 1  # the code of those that no row is about
 _NEVER = -(1 << 63)
+_STEPS = 16  # how many rows a question may walk back over, on the average
+_PART = 1 << 18  # rows or questions
 
 
 class Timelines:
@@ -49,31 +55,44 @@ class Timelines:
             chosen = chosen.drop_nulls()
         if not chosen.get_column(time).is_sorted():
             chosen = chosen.sort(time, maintain_order=True)
-        self._rows = chosen
-        self._entities = EntityCodes(chosen.select(by))
+        self._rows = chosen.select(*by, time)
+        self._numbers = chosen.get_column(ROW).to_numpy()
         self._at = _us(chosen.get_column(time))
-        if known is not None and self._has_unordered_ties():
-            self._rows = chosen.sort(time, _KNOWN, maintain_order=True)
-            del self._placed
-        self._usable = np.maximum(self._at, _us(self._rows.get_column(_KNOWN))) if known is not None else self._at
+        self._entities = EntityCodes(chosen.select(by))
+        self._usable = self._at if known is None else np.maximum(self._at, self._ordered(chosen.get_column(_KNOWN)))
         self._is_known_at_once = known is None or np.array_equal(self._at, self._usable)
 
     @cached_property
     def _placed(self) -> UInts:
         """Codes and places of all rows: those of each entity together, in the order of their times."""
-        return np.sort((self._entities.of(self._rows) << _HALF) | np.arange(self._rows.height, dtype=np.uint64))
+        placed = (self._entities.of(self._rows) << _HALF) | np.arange(self._rows.height, dtype=np.uint64)
+        placed.sort()
+        return placed
 
-    def _has_unordered_ties(self) -> bool:
-        place = _places(self._placed)
-        at, known = self._at[place], _us(self._rows.get_column(_KNOWN))
-        tie = np.flatnonzero(self._has_next & (at[:-1] == at[1:]))
-        return bool(np.any(known[place[tie]] > known[place[tie + 1]]))
+    def _ordered(self, known: pl.Series) -> Ints:
+        """Let rows of one entity and time change places until the last known comes last; return the known times."""
+        known_us, tie = _us(known), self._pairs(lambda one, other: self._at[one] == self._at[other])
+        one, other = _places(self._placed[tie]), _places(self._placed[tie + 1])
+        if not np.any(known_us[one] > known_us[other]):
+            return known_us
+        slots = np.union1d(tie, tie + 1)
+        run = np.cumsum(~np.isin(slots - 1, tie))
+        place = _places(self._placed[slots])
+        source = place[np.lexsort((known_us[place], run))]
+        known_us, self._numbers = known_us.copy(), self._numbers.copy()
+        known_us[place], self._numbers[place] = known_us[source], self._numbers[source]
+        return known_us
 
-    @property
-    def _has_next(self) -> Bools:
-        """Whether the next one of the placed rows is about the same entity, of all but the last."""
-        codes = self._placed >> _HALF
-        return np.asarray(codes[:-1] == codes[1:])
+    def _pairs(self, is_meant: Callable[[Places, Places], Bools]) -> Ints:
+        """Return the slots of those rows which, with the next of their entity, are of some kind."""
+
+        def find(part: slice) -> Ints:
+            placed = self._placed[part.start : part.stop + 1]
+            place = _places(placed)
+            has_next = (placed[:-1] ^ placed[1:]) <= _PLACE
+            return np.flatnonzero(has_next & is_meant(place[:-1], place[1:])) + part.start
+
+        return np.concatenate(_in_parts(len(self._placed), find))
 
     def late_entities(self, most: int) -> pl.DataFrame:
         """Return keys of entities that had rows known before older ones; else, before others of the same time.
@@ -81,12 +100,12 @@ class Timelines:
         Args:
             most: How many rows at most, the oldest such; an entity may be among them several times.
         """
-        place = _places(self._placed)
-        at, usable = self._at[place], self._usable[place]
-        found = place[:-1][self._has_next & (usable[:-1] > usable[1:])]
+        at, usable = self._at, self._usable
+        found = self._pairs(lambda one, other: usable[one] > usable[other])
         if not len(found):
-            found = place[:-1][self._has_next & (at[:-1] == at[1:]) & (usable[:-1] < usable[1:])]
-        return self._rows.select(pl.col(self._by).gather(pl.Series(np.sort(found)[:most])))
+            found = self._pairs(lambda one, other: (at[one] == at[other]) & (usable[one] < usable[other]))
+        place = np.sort(_places(self._placed[found]))[:most]
+        return self._rows.select(pl.col(self._by).gather(pl.Series(place)))
 
     def newest_in_turn(self) -> pl.DataFrame:
         """Return the rows that are ever the newest usable one of their entity, in the order of their becoming usable.
@@ -96,14 +115,14 @@ class Timelines:
         Returns:
             Keys, time, `USABLE` and `ROW`.
         """
-        names = [*self._by, self._time, USABLE, ROW]
         if self._is_known_at_once:
-            return self._rows.with_columns(pl.col(self._time).alias(USABLE)).select(names)
+            return self._rows.with_columns(pl.col(self._time).alias(USABLE), pl.Series(ROW, self._numbers))
         turn, placed = self._turns
         place = turn[np.sort(_places(placed))]
         usable = pl.Series(USABLE, self._usable[place]).cast(self._rows.schema[self._time])
-        rows = self._rows.select(pl.col(*self._by, self._time, ROW).gather(pl.Series(place)))
-        return rows.with_columns(usable).select(names)
+        return self._rows.select(pl.all().gather(pl.Series(place))).with_columns(
+            usable, pl.Series(ROW, self._numbers[place])
+        )
 
     @cached_property
     def _turns(self) -> tuple[Ints, UInts]:
@@ -133,39 +152,49 @@ class Timelines:
             none.
         """
         if not self._rows.height:
-            return pl.Series(ROW, [None] * spine.height, dtype=self._rows.schema[ROW])
+            return pl.Series(ROW, [None] * spine.height, dtype=pl.UInt32)
         asked = _us(spine.get_column(time).cast(self._rows.schema[self._time]))
         until = asked if as_of is None else np.minimum(asked, to_us(as_of))
-        place = self._search(self._entities.of(spine), until)
+        codes = self._entities.of(spine)
+        walked = _in_parts(spine.height, lambda part: self._walk(codes[part], until[part]))
+        place = np.concatenate([places for places, _ in walked])
+        late = np.concatenate([is_late for _, is_late in walked])
+        if np.any(late):
+            place[late] = self._find_in_turn(codes[late], until[late])
+        has_row = place >= 0
         if ttl is not None:
-            place[asked - self._at[place] > ttl // timedelta(microseconds=1)] = -1
-        rows = pl.Series(self._rows.get_column(ROW).to_numpy()[place])
-        return pl.select(pl.when(pl.Series(place >= 0)).then(rows).alias(ROW)).to_series()
+            has_row &= asked - self._at[place] <= ttl // timedelta(microseconds=1)
+        return pl.select(pl.when(pl.Series(has_row)).then(pl.Series(self._numbers[place])).alias(ROW)).to_series()
 
-    def _search(self, codes: UInts, until: Ints) -> Ints:
-        """Return the place of the newest row usable by an instant for each entity; -1 where there is none."""
+    def _walk(self, codes: UInts, until: Ints) -> tuple[Ints, Bools]:
+        """Return the place of the newest row usable by an instant for each entity; and for which walks got too long.
+
+        The place is -1 where there is none.
+        """
         slot = _find_last(self._placed, codes, np.searchsorted(self._at, until, side="right"))
-        found = np.flatnonzero(slot >= 0)
-        late = found[:0] if self._is_known_at_once else self._not_known(slot, found, until)
-        left = len(self._placed)  # how far to walk at most
+        late = self._not_known(slot, np.flatnonzero(slot >= 0), until)
+        left = _STEPS * len(codes)
         while 0 < len(late) <= left:
             left -= len(late)
             slot[late] -= 1
             has_older = (slot[late] >= 0) & (self._placed[slot[late]] >> _HALF == codes[late])
             slot[late[~has_older]] = -1
             late = self._not_known(slot, late[has_older], until)
-        place = np.where(slot >= 0, _places(self._placed)[slot], -1)
-        if len(late):
-            turn, placed = self._turns
-            seen = np.searchsorted(self._usable[turn], until[late], side="right")
-            slot = _find_last(placed, codes[late], seen)
-            place[late] = np.where(slot >= 0, turn[_places(placed)[slot]], -1)
-        return place
+        is_late = np.zeros(len(codes), dtype=np.bool_)
+        is_late[late] = True
+        return np.where(slot >= 0, _places(self._placed[slot]).astype(np.int64), -1), is_late
 
     def _not_known(self, slot: Ints, asked: Ints, until: Ints) -> Ints:
         """Return those of some questions for which the row found was not usable yet."""
-        usable = self._usable[_places(self._placed[slot[asked]])]
-        return asked[usable > until[asked]]
+        if self._is_known_at_once:
+            return asked[:0]
+        return asked[self._usable[_places(self._placed[slot[asked]])] > until[asked]]
+
+    def _find_in_turn(self, codes: UInts, until: Ints) -> Ints:
+        """Do what `_walk` does, by the order in which rows became usable."""
+        turn, placed = self._turns
+        slot = _find_last(placed, codes, np.searchsorted(self._usable[turn], until, side="right"))
+        return np.where(slot >= 0, turn[_places(placed)[slot]], -1)
 
 
 class EntityCodes:
@@ -187,14 +216,15 @@ class EntityCodes:
     def of(self, frame: pl.DataFrame) -> UInts:
         """Return the number of each row's entity, 2**32 - 1 where there is none."""
         keys = self._rows.columns
-        if self._first is not None and frame.schema[keys[0]].is_integer():
-            key = pl.col(keys[0]).cast(pl.Int64, strict=False)
-            number = pl.when(key.is_between(self._first, self._last)).then(key - self._first)
-            codes = frame.select(number).to_series()
-        else:
+        if self._first is None or not frame.schema[keys[0]].is_integer():
             asked = frame.select(keys).join(self._numbered, on=keys, how="left", maintain_order="left")
-            codes = asked.get_column(_CODE)
-        return codes.cast(pl.UInt64).fill_null(_NOBODY).to_numpy()
+            return asked.get_column(_CODE).cast(pl.UInt64).fill_null(_NOBODY).to_numpy()
+        key = frame.get_column(keys[0]).cast(pl.Int64, strict=False)
+        has_none = key.is_null().to_numpy() if key.null_count() else False
+        number = key.fill_null(self._first).to_numpy()
+        codes = np.minimum((number - self._first).view(np.uint64), np.uint64(_NOBODY))
+        codes[(number < self._first) | has_none] = _NOBODY
+        return codes
 
     @cached_property
     def _numbered(self) -> pl.DataFrame:
@@ -212,8 +242,17 @@ def _find_last(placed: UInts, codes: UInts, seen: Ints) -> Ints:
     return slot
 
 
-def _places(placed: UInts) -> Ints:
-    return (placed & _PLACE).astype(np.int64)
+def _places(placed: UInts) -> Places:
+    return placed.astype(np.uint32)  # the lower half
+
+
+def _in_parts(count: int, work: Callable[[slice], Result]) -> list[Result]:
+    """Work on parts of a range by several threads: NumPy lets others run meanwhile."""
+    parts = [slice(start, min(start + _PART, count)) for start in range(0, max(count, 1), _PART)]
+    if len(parts) == 1:
+        return [work(parts[0])]
+    with ThreadPoolExecutor(pl.thread_pool_size()) as threads:
+        return list(threads.map(work, parts))
 
 
 def _us(instants: pl.Series) -> Ints:
