@@ -90,7 +90,8 @@ class Timelines:
             placed = self._placed[part.start : part.stop + 1]
             place = _places(placed)
             has_next = (placed[:-1] ^ placed[1:]) <= _PLACE
-            return np.flatnonzero(has_next & is_meant(place[:-1], place[1:])) + part.start
+            found: Ints = np.flatnonzero(has_next & is_meant(place[:-1], place[1:]))
+            return found + part.start
 
         return np.concatenate(_in_parts(len(self._placed), find))
 
@@ -221,8 +222,8 @@ class EntityCodes:
             return asked.get_column(_CODE).cast(pl.UInt64).fill_null(_NOBODY).to_numpy()
         key = frame.get_column(keys[0]).cast(pl.Int64, strict=False)
         has_none = key.is_null().to_numpy() if key.null_count() else False
-        number = key.fill_null(self._first).to_numpy()
-        codes = np.minimum((number - self._first).view(np.uint64), np.uint64(_NOBODY))
+        number: Ints = key.fill_null(self._first).to_numpy()
+        codes: UInts = np.minimum((number - self._first).view(np.uint64), np.uint64(_NOBODY))
         codes[(number < self._first) | has_none] = _NOBODY
         return codes
 
