@@ -90,8 +90,8 @@ class Timelines:
             placed = self._placed[part.start : part.stop + 1]
             place = _places(placed)
             has_next = (placed[:-1] ^ placed[1:]) <= _PLACE
-            found: Ints = np.flatnonzero(has_next & is_meant(place[:-1], place[1:]))
-            return found + part.start
+            found: Ints = part.start + np.flatnonzero(has_next & is_meant(place[:-1], place[1:]))
+            return found
 
         return np.concatenate(_in_parts(len(self._placed), find))
 
