@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flyball.core.errors import BackendUnavailableError
-from flyball.storage.committing import GroupCommitter, commit_together
+from flyball.storage.committing import GroupCommitter, commit_now, commit_together
 from flyball.storage.db import Database, Transaction
 
 
@@ -78,6 +78,20 @@ def test_a_database_that_cannot_be_written_fails_them_all(db: Database, monkeypa
     monkeypatch.setattr(db, "begin", busy)
     outcomes = commit_together(db, [note("a"), note("b")])  # type: ignore[list-item]
     assert [type(error) for _, error in outcomes] == [BackendUnavailableError] * 2
+    db.close()
+
+
+def test_what_need_not_wait_is_done_at_once_and_all_else_is_left(db: Database) -> None:
+    assert commit_now(db, note("a")) == ("a", None)  # type: ignore[arg-type]
+    result, error = commit_now(db, note("b", fails=True)) or ("", None)  # type: ignore[arg-type]
+    assert (result, type(error)) == (None, ValueError)
+    other = sqlite3.connect(db.url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert commit_now(db, note("c")) is None  # type: ignore[arg-type]
+    other.execute("ROLLBACK")
+    other.close()
+    assert commit_now(db, note("c")) == ("c", None)  # type: ignore[arg-type]
+    assert read(db) == ["a", "c"]
     db.close()
 
 

@@ -89,6 +89,18 @@ class GroupCommitter:
         return batch
 
 
+def commit_now(db: Database, work: Work) -> Outcome | None:
+    """Run one piece of work in a transaction of its own; None where it would have to wait for another one."""
+    transaction = db.begin_now()
+    if transaction is None:
+        return None
+    try:
+        with transaction as tx:
+            return work(tx), None
+    except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
+        return None, error
+
+
 def commit_together(db: Database, works: Sequence[Work]) -> list[Outcome]:
     """Run pieces of work in one transaction, each undone alone if it raises; return each one's result or error."""
     try:

@@ -70,6 +70,9 @@ class Backend(Protocol):
     def begin(self) -> AbstractContextManager[Transaction]:
         """See `Database.begin`."""
 
+    def begin_now(self) -> AbstractContextManager[Transaction] | None:
+        """See `Database.begin_now`."""
+
     def read(self) -> AbstractContextManager[Transaction]:
         """See `Database.read`."""
 
@@ -113,6 +116,14 @@ class Database:
                 server has gone.
         """
         return self._backend.begin()
+
+    def begin_now(self) -> AbstractContextManager[Transaction] | None:
+        """Begin a write transaction as `begin` does, where no other one is open; what is returned must be entered.
+
+        Returns:
+            None where it would have to wait, and where the database is a server, for which everything waits.
+        """
+        return self._backend.begin_now()
 
     @contextmanager
     def joining(self, tx: Transaction | None) -> Iterator[Transaction]:

@@ -209,6 +209,9 @@ class PostgresqlBackend:
         with self._transacting(_BEGIN, "COMMIT") as tx:
             yield tx
 
+    def begin_now(self) -> None:
+        """See `Database.begin_now`."""
+
     @contextmanager
     def read(self) -> Iterator[PostgresqlTransaction]:
         """See `Database.read`."""

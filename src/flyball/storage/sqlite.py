@@ -4,7 +4,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,24 @@ class SqliteBackend:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
             raise BackendUnavailableError(f"the database is busy: {error}") from error
+        with self._committing(connection) as tx:
+            yield tx
+
+    def begin_now(self) -> AbstractContextManager[SqliteTransaction] | None:
+        """See `Database.begin_now`."""
+        connection = self._connection()
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return None
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        return self._committing(connection)
+
+    @contextmanager
+    def _committing(self, connection: sqlite3.Connection) -> Iterator[SqliteTransaction]:
+        """End an open transaction: keep what was done, or undo it if the block raises."""
         try:
             yield SqliteTransaction(connection)
             connection.execute("COMMIT")
