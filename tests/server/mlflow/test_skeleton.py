@@ -1,5 +1,6 @@
 """What every address of the MLflow protocol does alike."""
 
+import sqlite3
 import threading
 
 import msgspec
@@ -29,6 +30,8 @@ def keep(_home: Home, request: Request) -> Work:
     point = request.decode(Point)
 
     def work(tx: Transaction) -> dict[str, int]:
+        if point.key == "thread":
+            return {threading.current_thread().name: 1}
         return {"events": tx.value("SELECT count(*) FROM journal_event"), "step": point.step}
 
     return work
@@ -69,6 +72,15 @@ def test_numbers_come_as_numbers_or_as_texts(calls: Calls) -> None:
 def test_a_few_rows_of_a_file_are_read_without_changing_threads(calls: Calls) -> None:
     assert str(calls.get("read-by")).startswith("mlflow-read")
     assert calls.get("found-by") == threading.current_thread().name
+
+
+def test_what_one_client_logs_to_a_file_is_committed_without_changing_threads(calls: Calls, home: Home) -> None:
+    assert calls.post("kept", key="thread") == {threading.current_thread().name: 1}
+    other = sqlite3.connect(home.db.url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.2, lambda: other.execute("ROLLBACK")).start()
+    assert calls.post("kept", key="thread") == {"committer": 1}  # who has to wait does so elsewhere
+    other.close()
 
 
 def test_the_same_routes_answer_pages(calls: Calls) -> None:
