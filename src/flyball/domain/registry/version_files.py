@@ -37,10 +37,7 @@ class VersionFiles:
     def seal(self, tx: Transaction, location: str) -> str:
         """See `ModelFiles.seal`."""
         place, owner = parse_place(location), f"{SEALED}{os.urandom(16).hex()}"
-        targets = [
-            ArtifactFile(Place(owner, _below(place, file)), file.digest, file.size_bytes) for file in _files(tx, place)
-        ]
-        artifact_store.add_files(tx, targets)
+        artifact_store.copy_folder(tx, place, owner)
         return f"mlflow-artifacts:/versions/{owner}/artifacts"
 
     def remove(self, tx: Transaction, location: str) -> None:

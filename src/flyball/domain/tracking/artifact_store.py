@@ -21,11 +21,14 @@ def put_file(tx: Transaction, file: ArtifactFile) -> None:
     )
 
 
-def add_files(tx: Transaction, files: Sequence[ArtifactFile]) -> None:
-    """Keep which bytes files of a new owner have."""
-    tx.execute_many(
-        f"INSERT INTO tracking_artifact ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
-        [(file.place.owner, file.place.folder, file.place.name, file.digest, file.size_bytes) for file in files],
+def copy_folder(tx: Transaction, place: Place, to_owner: str) -> None:
+    """Give all files of a folder and below to a new owner too, by their paths in that folder."""
+    where, params = _within(place)
+    first_sign = len(place.path) + 2 if place.path else 1
+    tx.send(
+        f"INSERT INTO tracking_artifact ({_COLUMNS}) SELECT ?, substr(folder, ?), name, digest, size_bytes"
+        f" FROM tracking_artifact WHERE {where}",
+        (to_owner, first_sign, *params),
     )
 
 
