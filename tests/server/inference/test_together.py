@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -11,10 +13,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flyball.core.errors import FlyballError
 from flyball.domain.serving.on_demand import VersionsOnDemand
 from flyball.server.inference.app import InferenceApp
-from flyball.server.inference.messages import Reply
+from flyball.server.inference.asking import Asker
+from flyball.server.inference.exchange import Exchange
+from flyball.server.inference.messages import Reply, Request
+from flyball.server.inference.metrics import GatewayMetrics
+from flyball.server.inference.oip.grpc import CallRows
+from flyball.server.inference.oip.inference import InferRequest
+from flyball.server.inference.oip.tensors import Tensor
+from flyball.server.inference.protocols import Protocols
 from flyball.server.inference.short_way import ShortWay, Waiting
+from flyball.server.inference.telemetry import Telemetry
+from flyball.server.inference.together import Asked, answer_together
 from tests.domain.serving.conftest import REQUEST, House
 
 ROW = REQUEST | {"applied_at": None}
@@ -134,3 +146,97 @@ def test_an_address_that_is_not_known_to_be_quick_is_not_collected(house: House,
     assert app.short_way.find(b"/predict/credit") is None
     app.short_way._apart.note("/predict/credit", 0.5)
     assert app.short_way.find(b"/predict/credit") is None
+
+
+# What waits for a slow model
+
+
+def mlflow(income: Any) -> Request:
+    content = {"dataframe_split": {"columns": ["customer_id", "income", "term"], "data": [[1, income, 12]]}}
+    return Request("POST", "/invocations", b"", {}, json.dumps(content).encode())
+
+
+def mlflow_csv(income: Any) -> Request:
+    headers = {b"content-type": b"text/csv"}
+    return Request("POST", "/invocations", b"", headers, f"customer_id,income,term\n1,{income},12\n".encode())
+
+
+def kserve(income: Any) -> Request:
+    content = {"instances": [REQUEST | {"income": income}]}
+    return Request("POST", "/v1/models/credit:predict", b"", {}, json.dumps(content).encode())
+
+
+def kserve_event(income: Any) -> Request:
+    headers = {b"content-type": b"application/cloudevents+json"}
+    content = {"data": {"instances": [REQUEST | {"income": income}]}}
+    return Request("POST", "/v1/models/credit:predict", b"", headers, json.dumps(content).encode())
+
+
+def seldon(income: Any) -> Request:
+    content = {"data": {"ndarray": [[1, income, 12]]}, "meta": {"puid": str(income)}}
+    return Request("POST", "/api/v1.0/predictions", b"", {}, json.dumps(content).encode())
+
+
+def oip(income: Any) -> Request:
+    path, body = open_inference(income) if isinstance(income, float) else ("/v2/models/credit/infer", b"[]")
+    return Request("POST", path, b"", {}, body)
+
+
+def grpc_call(income: Any) -> InferRequest:
+    tensor = Tensor(name="x", datatype="FP64", shape=(1, 3), values=[1.0, income, 12.0])
+    return InferRequest(model="credit", version="", id="one", inputs=(tensor,), outputs=[])
+
+
+def tell(reply: Any) -> Any:
+    """Return what an answer says, without the names of predictions; of an error what it says."""
+    if isinstance(reply, Reply):
+        return anonymous(reply)
+    return str(reply) if isinstance(reply, FlyballError) else reply.outputs[0]
+
+
+@pytest.mark.parametrize("make", [mlflow, mlflow_csv, kserve, kserve_event, seldon, oip, grpc_call])
+def test_every_protocol_shares_calls_and_answers_as_alone(
+    house: House, model: Counted, make: Callable[[Any], Any]
+) -> None:
+    asker = Asker(house.plane, GatewayMetrics(), VersionsOnDemand(house.fleet, house, house))
+    telemetry = Telemetry(GatewayMetrics())
+    with ThreadPoolExecutor(1) as thread:
+        protocols = Protocols(asker, thread, telemetry, max_body_bytes=1_000_000)
+
+        def share(request: Any) -> Asked:
+            if isinstance(request, InferRequest):
+                return Asked("credit", CallRows(protocols.calls, request), b"", Exchange())
+            protocol = protocols.find(request.path)
+            assert protocol is not None
+            endpoint, rows = protocol.find_rows(request) or ("", None)
+            assert rows is not None
+            return Asked(endpoint, rows, request.body, Exchange())
+
+        def ask_alone(request: Any) -> Any:
+            try:
+                if isinstance(request, InferRequest):
+                    return protocols.calls.infer(request, Exchange())
+                protocol = protocols.find(request.path)
+                assert protocol is not None
+                return protocol.answer(request, Exchange())
+            except FlyballError as error:
+                return error
+
+        requests = [make(income) for income in (1e5, 2e5, -5.0, 3e5)]
+        shared = answer_together(house.plane, [share(request) for request in requests], lambda work: work())
+        assert model.heights == [3], "the one that is refused asks for nothing"
+        alone = [ask_alone(request) for request in requests]
+    for together, single in zip(shared, alone, strict=True):
+        # A refusal comes out as the error, or as what the protocol makes of it.
+        is_told = isinstance(together, Reply) and isinstance(single, FlyballError)
+        assert tell(together) == tell(single) or (is_told and single.message.encode() in together.body)
+
+
+def test_what_is_no_request_for_predictions_shares_nothing(house: House, model: Counted) -> None:
+    asker = Asker(house.plane, GatewayMetrics(), VersionsOnDemand(house.fleet, house, house))
+    with ThreadPoolExecutor(1) as thread:
+        protocols = Protocols(asker, thread, Telemetry(GatewayMetrics()), max_body_bytes=1_000_000)
+        for path in ("/ping", "/api/2.0/endpoints", "/v1/models", "/v1/models/credit:explain", "/v2/repository/index"):
+            protocol = protocols.find(path)
+            assert protocol is not None
+            assert protocol.find_rows(Request("POST", path, b"", {}, b"{}")) is None

@@ -15,8 +15,9 @@ from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from flyball.core.clock import monotonic_s
+from flyball.core.errors import FlyballError
 from flyball.server.inference.costs import Costs, Watch
-from flyball.server.inference.messages import DisconnectedError, Reply
+from flyball.server.inference.messages import DisconnectedError
 from flyball.server.inference.together import Asked
 from flyball.server.problems import TimedOutError, TooBusyError
 
@@ -32,7 +33,7 @@ _NEWEST_COUNTS = 0.3
 _MOST_KNOWN = 1_000
 
 _Outcome = tuple[Any, BaseException | None]
-AnswerTogether = Callable[[Sequence[Asked], Callable[[Callable[[], None]], None]], list[Reply | None]]
+AnswerTogether = Callable[[Sequence[Asked], Callable[[Callable[[], None]], None]], list[Any]]
 """Answers requests by one call; None for each that must be asked alone. See `together.answer_together`."""
 
 
@@ -262,6 +263,9 @@ class Apart:
         watch.end()
         outcomes: list[_Outcome] = []
         for job, reply in zip(jobs, replies, strict=True):
+            if isinstance(reply, FlyballError):
+                outcomes.append((None, reply))
+                continue
             try:
                 outcomes.append((job.work() if reply is None else reply, None))
             except BaseException as error:  # noqa: BLE001 - handed to who waits

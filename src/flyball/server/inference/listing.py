@@ -39,6 +39,9 @@ class Listing:
             return Reply(200, _encode(describe_gateway(self._asker.lines, self._grpc_address)))
         return Reply(200, _encode(write_openapi(self._asker.lines)))
 
+    def find_rows(self, _request: Request) -> None:
+        """Nobody is asked for predictions here."""
+
     def refuse(self, error: FlyballError) -> Reply:
         """Return a problem document."""
         problem = make_problem(error)

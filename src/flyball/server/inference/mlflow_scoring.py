@@ -10,11 +10,12 @@ import msgspec
 
 from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.domain.serving.loaded import LoadedVersion
-from flyball.server.inference.asking import MAX_ROWS, Asker, TooManyRowsError
+from flyball.server.inference.asking import MAX_ROWS, Answered, Asker, TooManyRowsError
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import JSON, Reply, Request
 from flyball.server.inference.paths import is_unread, require_method, unknown_path
 from flyball.server.inference.rows import from_columns, origin_headers, pick_endpoint, read_object, read_rows, read_text
+from flyball.server.inference.together import RowCalls
 from flyball.server.mlflow.errors import refuse
 from flyball.server.problems import BodyTooLargeError, BodyUnreadableError, MediaTypeError
 from flyball.version import __version__
@@ -42,6 +43,7 @@ class MlflowScoring:
 
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
+        self._calls = {media_type: RowCalls(asker, read, _write) for media_type, read in _READERS.items()}
 
     def knows(self, path: str) -> bool:
         """Tell whether an address belongs to this protocol."""
@@ -51,11 +53,10 @@ class MlflowScoring:
 
     def answer(self, request: Request, exchange: Exchange) -> Reply:
         """Answer a request; raises `FlyballError` for what is refused."""
+        if (found := self.find_rows(request)) is not None:
+            endpoint, calls = found
+            return calls.answer(endpoint, request.body, exchange)
         match request.path.removesuffix("/").split("/")[1:]:
-            case ["invocations"]:
-                return self._invoke(request, pick_endpoint(request, self._asker.lines), exchange)
-            case ["endpoints" | "gateway", endpoint, "invocations"]:
-                return self._invoke(request, endpoint, exchange)
             case ["ping"]:
                 require_method(request, "GET")
                 return Reply(200 if self._asker.is_ready() else 503, b"\n")
@@ -69,6 +70,27 @@ class MlflowScoring:
                 require_method(request, "GET")
                 return Reply(200, _encode(self._describe(endpoint)))
         raise unknown_path(request, _ADDRESSES)
+
+    def find_rows(self, request: Request) -> tuple[str, RowCalls] | None:
+        """Return whom a request for predictions asks, and what reads and answers it.
+
+        Raises:
+            MethodNotAllowedError: It is no POST.
+            EndpointNotNamedError: There are several endpoints, or none, and none is named.
+            MediaTypeError: The body's kind is none of those that can be read.
+        """
+        match request.path.removesuffix("/").split("/")[1:]:
+            case ["invocations"]:
+                require_method(request, "POST")
+                endpoint = pick_endpoint(request, self._asker.lines)
+            case ["endpoints" | "gateway", endpoint, "invocations"]:
+                require_method(request, "POST")
+            case _:
+                return None
+        calls = self._calls.get(request.media_type or JSON)
+        if calls is None:
+            raise MediaTypeError("Content-Type", request.media_type[:100], f"one of {', '.join(_READERS)}")
+        return endpoint, calls
 
     def refuse(self, error: FlyballError) -> Reply:
         """Return ``{"error_code", "message"}``."""
@@ -87,14 +109,9 @@ class MlflowScoring:
             "limit": None,
         }
 
-    def _invoke(self, request: Request, endpoint: str, exchange: Exchange) -> Reply:
-        require_method(request, "POST")
-        read = _READERS.get(request.media_type or JSON)
-        if read is None:
-            raise MediaTypeError("Content-Type", request.media_type[:100], f"one of {', '.join(_READERS)}")
-        rows = read(self._asker.open(endpoint, exchange), request.body)
-        answered = self._asker.ask(endpoint, rows, exchange)
-        return Reply(200, _encode({"predictions": answered.predictions}), headers=origin_headers(answered))
+
+def _write(answered: Answered, _state: None) -> Reply:
+    return Reply(200, _encode({"predictions": answered.predictions}), headers=origin_headers(answered))
 
 
 def _read_json(loaded: LoadedVersion, body: bytes) -> list[Any]:
@@ -192,8 +209,8 @@ def _check_columns(loaded: LoadedVersion, columns: Mapping[str, "pl.DataType"]) 
             raise InvalidInputError(f"the column {name[:100]!r} is {str(dtype)[:100]}, and no field is of such values")
 
 
-_READERS: dict[str, Callable[[LoadedVersion, bytes], list[Any]]] = {
-    JSON: _read_json,
-    "text/csv": _read_csv,
-    _PARQUET: _read_parquet,
+_READERS: dict[str, Callable[[LoadedVersion, bytes], tuple[list[Any], None]]] = {
+    JSON: lambda loaded, body: (_read_json(loaded, body), None),
+    "text/csv": lambda loaded, body: (_read_csv(loaded, body), None),
+    _PARQUET: lambda loaded, body: (_read_parquet(loaded, body), None),
 }

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 import typing
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
@@ -34,7 +33,7 @@ from flyball.server.inference.oip.rest import OpenInferenceRest
 from flyball.server.inference.rows import ENDPOINT_HEADER
 from flyball.server.inference.seldon_v1 import SeldonV1
 from flyball.server.inference.telemetry import Telemetry
-from flyball.server.inference.together import Asked
+from flyball.server.inference.together import Asked, RowProtocol
 
 if TYPE_CHECKING:
     from flyball.server.inference.oip.grpc import GrpcServer
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("flyball.gateway")
 _GRACE_S = 5.0
 _EXPLAIN = ":explain"
-_INFER = re.compile("/v2/models/([^/]+)/infer")
 Until = Callable[[], Awaitable[object]]
 
 
@@ -61,6 +59,10 @@ class Protocol(typing.Protocol):
 
     def refuse(self, error: FlyballError) -> Reply:
         """Tell an error as this protocol's clients expect it."""
+        ...
+
+    def find_rows(self, request: Request) -> tuple[str, RowProtocol] | None:
+        """Return whom a request asks, and what reads and answers it; None where others cannot share its call."""
         ...
 
 
@@ -196,17 +198,15 @@ class Protocols:
             case ["", "v2", "models", model, "versions", version, *rest] if rest != ["ready"]:
                 if self.calls.needs_loading(model, version):
                     await loop.run_in_executor(self._thread, self.calls.load, model, version)
-        asked = None
-        if (found := _INFER.fullmatch(request.path)) and self._asker.plane.is_plain(found[1]):
-            asked = Asked(found[1], self.rest, request.body, exchange)
-        return await self._answer_apart(protocol, request, exchange, until, asked)
+        return await self._answer_apart(protocol, request, exchange, until)
 
-    async def _answer_apart(
-        self, protocol: Protocol, request: Request, exchange: Exchange, until: Until, asked: Asked | None = None
-    ) -> Reply:
+    async def _answer_apart(self, protocol: Protocol, request: Request, exchange: Exchange, until: Until) -> Reply:
         """Answer in a thread what may hold up others."""
         if request.method != "POST":
             return protocol.answer(request, exchange)
+        asked = None
+        if (found := protocol.find_rows(request)) is not None and self._asker.plane.is_plain(found[0]):
+            asked = Asked(*found, request.body, exchange)
         named = request.headers.get(ENDPOINT_HEADER, b"").decode("latin-1")
         path = f"{request.path}#{named}" if named else request.path
         work = partial(protocol.answer, request, exchange)

@@ -7,11 +7,12 @@ import msgspec
 
 from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.domain.serving.loaded import LoadedVersion
-from flyball.server.inference.asking import Asker
+from flyball.server.inference.asking import Answered, Asker
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
 from flyball.server.inference.paths import is_unread, require_method, status_for_clients, unknown_path
 from flyball.server.inference.rows import from_columns, origin_headers, pick_endpoint, read_object, read_rows
+from flyball.server.inference.together import RowCalls
 
 _PATHS = ("/api/v1.0/predictions", "/api/v0.1/predictions")
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -28,6 +29,7 @@ class SeldonV1:
 
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
+        self._calls = RowCalls(asker, _read, _write)
 
     def knows(self, path: str) -> bool:
         """Tell whether an address belongs to this protocol."""
@@ -35,28 +37,23 @@ class SeldonV1:
 
     def answer(self, request: Request, exchange: Exchange) -> Reply:
         """Answer a request; raises `FlyballError` for what is refused."""
+        endpoint, calls = self.find_rows(request)
+        require_method(request, "POST")
+        return calls.answer(endpoint, request.body, exchange)
+
+    def find_rows(self, request: Request) -> tuple[str, RowCalls]:
+        """Return whom a request asks, and what reads and answers it.
+
+        Raises:
+            EndpointNotNamedError: There are several endpoints, or none, and none is named.
+            PathUnknownError: There is no such address.
+        """
         match request.path.split("/")[1:]:
             case ["api", _, "predictions"]:
-                endpoint = pick_endpoint(request, self._asker.lines)
+                return pick_endpoint(request, self._asker.lines), self._calls
             case ["seldon", _, endpoint, "api", _, "predictions"]:
-                pass
-            case _:
-                raise unknown_path(request, "POST /api/v1.0/predictions and /seldon/ANY/NAME/api/v1.0/predictions")
-        require_method(request, "POST")
-        loaded = self._asker.open(endpoint, exchange)
-        content = read_object(request.body)
-        rows, is_tensor = _read(loaded, content)
-        answered = self._asker.ask(endpoint, rows, exchange)
-        meta = content.get("meta")
-        given = meta.get("puid") if isinstance(meta, dict) else None
-        values = answered.predictions
-        data: dict[str, Any] = {"names": ["prediction"]}
-        if is_tensor:
-            data["tensor"] = {"shape": [len(values), 1], "values": values}
-        else:
-            data["ndarray"] = [[value] for value in values]
-        reply = {"data": data, "meta": {"puid": given or answered.first_id, "requestPath": {endpoint: answered.number}}}
-        return Reply(200, _encode(reply), headers=origin_headers(answered))
+                return endpoint, self._calls
+        raise unknown_path(request, "POST /api/v1.0/predictions and /seldon/ANY/NAME/api/v1.0/predictions")
 
     def refuse(self, error: FlyballError) -> Reply:
         """Return ``{"status": {...}}``."""
@@ -65,8 +62,27 @@ class SeldonV1:
         return Reply(code, _encode({"status": status}), is_last=is_unread(error))
 
 
-def _read(loaded: LoadedVersion, content: dict[str, Any]) -> tuple[list[Any], bool]:
-    """Return the rows, and whether they came as a tensor."""
+def _read(loaded: LoadedVersion, body: bytes) -> tuple[list[Any], tuple[bool, Any]]:
+    """Return the rows, whether they came as a tensor, and what the client calls the request."""
+    content = read_object(body)
+    rows, is_tensor = _read_rows(loaded, content)
+    meta = content.get("meta")
+    return rows, (is_tensor, meta.get("puid") if isinstance(meta, dict) else None)
+
+
+def _write(answered: Answered, state: tuple[bool, Any]) -> Reply:
+    is_tensor, given = state
+    values = answered.predictions
+    data: dict[str, Any] = {"names": ["prediction"]}
+    if is_tensor:
+        data["tensor"] = {"shape": [len(values), 1], "values": values}
+    else:
+        data["ndarray"] = [[value] for value in values]
+    meta = {"puid": given or answered.first_id, "requestPath": {answered.endpoint: answered.number}}
+    return Reply(200, _encode({"data": data, "meta": meta}), headers=origin_headers(answered))
+
+
+def _read_rows(loaded: LoadedVersion, content: dict[str, Any]) -> tuple[list[Any], bool]:
     forms = [form for form in ("data", "jsonData", "strData", "binData") if form in content]
     if len(forms) != 1 or forms[0] in ("strData", "binData"):
         found = " and ".join(forms) or "neither"

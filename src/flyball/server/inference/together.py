@@ -5,8 +5,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from flyball.core.errors import FlyballError
 from flyball.domain.serving.answers import Answer
 from flyball.domain.serving.data_plane import DataPlane
+from flyball.domain.serving.loaded import LoadedVersion
+from flyball.server.inference.asking import Answered, Asker
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply
 
@@ -21,9 +24,45 @@ class RowProtocol(Protocol):
         """Return a request's rows for the long way, and what its answer needs; None where it must be asked alone."""
         ...
 
-    def reply(self, endpoint: str, answers: Sequence[Answer], state: Any, exchange: Exchange) -> Reply:
-        """Return the answer to such a request."""
+    def reply(self, endpoint: str, answers: Sequence[Answer], state: Any, exchange: Exchange) -> Any:
+        """Return the answer to such a request, or the `FlyballError` with which it is refused."""
         ...
+
+
+class RowCalls:
+    """Requests that are rows and nothing else, alone and as a `RowProtocol`.
+
+    Args:
+        asker: Asks the data plane.
+        read: Returns the rows of a body, and what its answer needs.
+        write: Returns the answer.
+    """
+
+    def __init__(
+        self,
+        asker: Asker,
+        read: Callable[[LoadedVersion, bytes], tuple[Sequence[Any], Any]],
+        write: Callable[[Answered, Any], Reply],
+    ) -> None:
+        self._asker = asker
+        self._read = read
+        self._write = write
+
+    def answer(self, endpoint: str, body: bytes, exchange: Exchange) -> Reply:
+        """Answer a request alone; raises `FlyballError` for what is refused."""
+        rows, state = self._read(self._asker.open(endpoint, exchange), body)
+        return self._write(self._asker.ask(endpoint, rows, exchange), state)
+
+    def read(self, endpoint: str, body: bytes) -> tuple[Sequence[Any], Any]:
+        """See `RowProtocol.read`."""
+        return self._read(self._asker.versions.load(endpoint), body)
+
+    def reply(self, endpoint: str, answers: Sequence[Answer], state: Any, exchange: Exchange) -> Reply | FlyballError:
+        """See `RowProtocol.reply`."""
+        try:
+            return self._write(self._asker.conclude(endpoint, answers, exchange), state)
+        except FlyballError as error:
+            return error
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -44,7 +83,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 def answer_together(
     plane: DataPlane, requests: Sequence[Asked], defer: Callable[[Callable[[], None]], None]
-) -> list[Reply | None]:
+) -> list[Any]:
     """Answer requests to one endpoint by one call, in order; None for each that must be asked alone.
 
     That is one that cannot be read, holds many rows, or came with one that breaks the model: nothing of it is logged.
@@ -54,7 +93,7 @@ def answer_together(
         requests: What is asked.
         defer: Takes the work of shadows, to be done once the answers are out.
     """
-    replies: list[Reply | None] = [None] * len(requests)
+    replies: list[Any] = [None] * len(requests)
     read = [(place, _read(asked)) for place, asked in enumerate(requests)] if len(requests) > 1 else []
     shared = [(place, *found) for place, found in read if found is not None and len(found[0]) <= _MOST_ROWS]
     if len(shared) < 2:

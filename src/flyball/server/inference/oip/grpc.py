@@ -18,6 +18,7 @@ from flyball.core.errors import (
     NotFoundError,
     NotPermittedError,
 )
+from flyball.domain.serving.answers import Answer
 from flyball.domain.serving.direct_plane import MOST_SHARED_ROWS, DirectAsk
 from flyball.server.inference.apart import Apart
 from flyball.server.inference.exchange import Exchange
@@ -36,6 +37,7 @@ from flyball.server.inference.oip.tensors import (
 from flyball.server.inference.oip.wire import HEALTH_SERVICE, SERVICE, make_messages
 from flyball.server.inference.short_way import WORTH_NOTING_S, count_together
 from flyball.server.inference.telemetry import Telemetry
+from flyball.server.inference.together import Asked
 
 _CODES: dict[type[FlyballError], grpc.StatusCode] = {
     InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -236,7 +238,10 @@ class GrpcServer:
             outputs=[output.name for output in request.outputs],
         )
         work = partial(self._calls.infer, asked, exchange)
-        answer = await self._apart.answer(_path(asked.model), request.ByteSize(), work)
+        shared = None
+        if not asked.version and not asked.outputs and self._calls.plane.is_plain(asked.model):
+            shared = Asked(asked.model, CallRows(self._calls, asked), b"", exchange)
+        answer = await self._apart.answer(_path(asked.model), request.ByteSize(), work, shared)
         return self._write(answer, is_raw=bool(request.raw_input_contents))
 
     def _answer_together(self, calls: Sequence["_Waiting"]) -> list[bytes | None]:
@@ -308,6 +313,27 @@ class _Waiting:
         self.exchange = exchange
         self.id = ""
         self.model = ""
+
+
+class CallRows:
+    """Implements `RowProtocol` for one call that was decoded."""
+
+    def __init__(self, calls: OpenInference, request: InferRequest) -> None:
+        self._calls = calls
+        self._request = request
+
+    def read(self, endpoint: str, _body: bytes) -> tuple[Sequence[Any], None]:
+        """See `RowProtocol.read`."""
+        return self._calls.read_rows(endpoint, self._request.inputs), None
+
+    def reply(
+        self, endpoint: str, answers: Sequence[Answer], _state: None, exchange: Exchange
+    ) -> InferAnswer | FlyballError:
+        """See `RowProtocol.reply`."""
+        try:
+            return self._calls.conclude(endpoint, self._request.id, answers, exchange)
+        except FlyballError as error:
+            return error
 
 
 def _path(model: str) -> str:

@@ -1,5 +1,6 @@
 """The Open Inference Protocol over REST, with its extension for binary tensors."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -20,8 +21,10 @@ from flyball.server.inference.oip.tensors import (
     write_raw,
 )
 from flyball.server.inference.paths import refuse_plainly, require_method, unknown_path
+from flyball.server.inference.together import RowProtocol
 from flyball.server.problems import BodyUnreadableError
 
+_INFER = re.compile("/v2/models/([^/]+)/infer")
 _HEADER = b"inference-header-content-length"
 _OCTETS = "application/octet-stream"
 _ADDRESSES = (
@@ -128,6 +131,11 @@ class OpenInferenceRest:
     def refuse(self, error: FlyballError) -> Reply:
         """Return ``{"error": text}``."""
         return refuse_plainly(error)
+
+    def find_rows(self, request: Request) -> tuple[str, RowProtocol] | None:
+        """Return whom a request asks; one that names a version is answered alone."""
+        found = _INFER.fullmatch(request.path)
+        return None if found is None else (found[1], self)
 
     def answer(self, request: Request, exchange: Exchange) -> Reply:
         """Answer a request; raises `FlyballError` for what is refused."""
