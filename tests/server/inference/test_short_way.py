@@ -201,3 +201,12 @@ def test_the_log_holds_what_was_sent_however_it_was_spelt(gateway: Gateway, body
         {"customer_id": 1, "income": 2.5, "term": 3},
         {"customer_id": 4, "income": 5.0, "term": 6},
     ]
+
+
+def test_invalid_utf_8_is_refused_also_in_a_field_that_nobody_reads(gateway: Gateway) -> None:
+    path, good = "/v2/models/credit/infer", infer([[3, 10.5, 2]])
+    bad, other = good[:-1] + b', "note": "\xff"}', good[:-1] + ', "note": "Zürich"}'.encode()
+    talk(gateway, request(path, good))
+    answers = talk(gateway, *(request(path, body) for body in (good, bad, other)), answers=3)
+    assert [status for status, _ in answers] == [200, 400, 200]
+    assert "not JSON in UTF-8" in answers[1][1]["error"]

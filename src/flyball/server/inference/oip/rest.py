@@ -95,6 +95,7 @@ class OpenInferenceRest:
     def begin(self, endpoint: str, body: bytes, exchange: Exchange) -> tuple[DirectAsk, Any] | None:
         """See `ShortWay`."""
         try:
+            _require_text(body)
             found = _read_floats(body) or _read_one(body)
         except (FlyballError, msgspec.DecodeError, ValueError, RecursionError):
             return None
@@ -190,6 +191,7 @@ class OpenInferenceRest:
     def _infer(self, request: Request, model: str, version: str, exchange: Exchange) -> Reply:
         header, raw = _split_body(request)
         try:
+            _require_text(header)
             body = _decode(header)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise _unreadable(header, error) from error
@@ -265,6 +267,12 @@ def version_parameter(content: dict[str, Any]) -> str:
     parameters = content.get("parameters")
     version = parameters.get("version", "") if isinstance(parameters, dict) else ""
     return str(version)
+
+
+def _require_text(content: bytes) -> None:
+    """Raise `UnicodeDecodeError` where content is no UTF-8; the decoder does not look at fields that nobody reads."""
+    if not content.isascii():
+        content.decode()
 
 
 def _unreadable(body: bytes, error: Exception) -> BodyUnreadableError:
