@@ -51,6 +51,13 @@ def test_room_is_made_for_commits_and_nothing_else_changes(tmp_path: Path, db: D
         assert (tmp_path / "a.db").stat().st_size < 1_000_000
 
 
+def test_no_room_is_made_while_another_one_writes(db: Database) -> None:
+    with db.begin() as tx:
+        tx.execute("INSERT INTO thing (name) VALUES ('a')")
+        db.make_room()
+    assert names(db) == ["a"]
+
+
 def test_a_block_that_raises_leaves_nothing(db: Database) -> None:
     with pytest.raises(ValueError, match="no"), db.begin() as tx:
         tx.execute("INSERT INTO thing (name) VALUES ('a')")

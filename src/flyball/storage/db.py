@@ -145,10 +145,8 @@ class Database:
         """Make the file of SQLite's log as long as it will become, for a process that commits often.
 
         To overwrite a file durably takes two thirds of the time of making it longer. The log goes when the last
-        connection is closed: that of the calling thread is to stay open.
-
-        Raises:
-            BackendUnavailableError: The disk is full, or another process kept the database busy.
+        connection is closed: that of the calling thread is to stay open. Nothing is done where another process writes
+        just now, or the disk is full.
         """
         self._backend.make_room()
 
