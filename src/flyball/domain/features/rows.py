@@ -41,6 +41,7 @@ class Layout:
         columns: The columns now; values come in their order.
         keys: The key columns; empty when their types were not recorded.
         places: The place of each column among the values.
+        tag: What begins each row with these columns.
     """
 
     def __init__(self, columns: Schema, keys: Schema, former: Sequence[Schema] = ()) -> None:
@@ -48,7 +49,7 @@ class Layout:
         self.keys = keys
         self._names = columns.names
         self.places = {name: place for place, name in enumerate(self._names)}
-        self._tag = tag_of(columns)
+        self.tag = tag_of(columns)
         self._former = {tag_of(schema): schema.names for schema in former}
         self._readers = [_KEY_READERS.get(field.dtype, _as_it_is) for field in keys.fields]
         self._dates = [place for place, field in enumerate(columns.fields) if field.dtype == "date"]
@@ -61,7 +62,7 @@ class Layout:
         Returns:
             None for a row of a layout that came later.
         """
-        if payload.startswith(self._tag):
+        if payload.startswith(self.tag):
             values = _decode(payload[_TAG_BYTES:])
             if not self._dates:
                 return values
@@ -79,7 +80,7 @@ class Layout:
 
         That there is no null is found out while they are read, which costs nothing.
         """
-        if self._decode_all is None or {payload[:_TAG_BYTES] for payload in payloads} != {self._tag}:
+        if self._decode_all is None or {payload[:_TAG_BYTES] for payload in payloads} != {self.tag}:
             return None
         values = b"".join([payload[_TAG_BYTES:] for payload in payloads])
         try:
@@ -143,11 +144,10 @@ def encode_columns(
     keys: Sequence[Sequence[Any]],
     event_times_us: Sequence[int],
     known_us: int,
-    columns: Schema,
+    tag: bytes,
     values: Sequence[Values],
 ) -> list[OnlineRow]:
     """Return rows as the online store keeps them; from checked columns, since a frame takes longer for few rows."""
-    tag = tag_of(columns)
     is_int = len(keys) == 1 and set(map(type, keys[0])) <= {int}
     encoded_keys = map(_encode if is_int else encode_key, zip(*keys, strict=True))
     payloads = [tag + _encode(row) for row in zip(*values, strict=True)] if values else repeat(tag + _encode(()))

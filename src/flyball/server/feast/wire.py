@@ -22,6 +22,8 @@ _WORDS: dict[Status, str] = {
     "unavailable": "INVALID",
 }
 _encode = msgspec.json.Encoder().encode
+_PLAIN = {float, int, str, bool}
+_NULL = b"null"
 
 
 class GetFeatures(msgspec.Struct, frozen=True):
@@ -71,14 +73,16 @@ def encode_vectors(vectors: Vectors, views: Sequence[tuple[str, str]] | None) ->
         vectors: What was found.
         views: Name and version of each view, where the client asked for them.
     """
-    # Features of one view share statuses and times; each is written once.
-    written: dict[tuple[int, int], bytes] = {}
-    parts = [b'{"results":[']
-    columns = zip(vectors.columns, vectors.statuses, vectors.event_times_us, strict=True)
-    for values, statuses, times_us in columns:
-        shared = (id(statuses), id(times_us))
-        end = written.get(shared) or written.setdefault(shared, _encode_end(statuses, times_us))
-        parts += (b',{"values":' if len(parts) > 1 else b'{"values":', _encode_values(values), end)
+    parts: list[bytes] = [b'{"results":[']
+    begin, end = b'{"values":', b""
+    told: tuple[Any, Any] = (None, None)
+    for values, statuses, times_us in zip(vectors.columns, vectors.statuses, vectors.event_times_us, strict=True):
+        if statuses is not told[0] or times_us is not told[1]:  # features of one view share both
+            told, end = (statuses, times_us), _encode_end(statuses, times_us)
+        encoded = _encode(values) if values and type(values[0]) in _PLAIN else _NULL
+        # NaN and infinities are written as null, so only columns with nulls need a second look.
+        parts += (begin, encoded if _NULL not in encoded else _encode_values(values), end)
+        begin = b',{"values":'
     metadata: dict[str, Any] = {"feature_names": vectors.names}
     if views is not None:
         # Feast numbers versions; ours are digests of code, which its clients would not read as a version.
@@ -115,14 +119,12 @@ def _format_time(time_us: int) -> str:
 
 
 def _encode_values(values: Sequence[Any]) -> bytes:
-    sample = values[0] if values and values[0] is not None else next((v for v in values if v is not None), None)
+    sample = next((value for value in values if value is not None), None)
     if isinstance(sample, datetime):
         return _encode([value if value is None else _tell_instant(value) for value in values])
-    encoded = _encode(values)
-    # NaN and infinities are written as null, so only columns with nulls need a second look.
-    if isinstance(sample, float) and b"null" in encoded:
+    if isinstance(sample, float):
         return _encode([_tell_float(value) for value in values])
-    return encoded
+    return _encode(values)
 
 
 def _tell_float(value: float | None) -> float | str | None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
+from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
@@ -232,7 +233,7 @@ class _Line:
             raise
 
     def _ask(self, connection: Any, command: tuple[Any, ...]) -> Any:
-        connection.send_command(*command)
+        connection.send_packed_command([pack_command(command)])  # redis-py would look at each argument before
         return connection.read_response()
 
     def _connection(self) -> Any:
