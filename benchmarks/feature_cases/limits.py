@@ -29,9 +29,9 @@ def newest(path: Path) -> pl.DataFrame:
     return pl.scan_parquet(path).sort("at").unique("customer_id", keep="last").collect()
 
 
-def open_lmdb(folder: Path) -> tuple[Read, Write]:
-    """Return how LMDB is read and written, durable as the online store is."""
-    environment = lmdb.open(str(folder), map_size=1 << 30, metasync=False)
+def open_lmdb(folder: Path, *, is_synced: bool = True) -> tuple[Read, Write]:
+    """Return how LMDB is read and written; as safe from a power cut as the online store, or not at all."""
+    environment = lmdb.open(str(folder), map_size=1 << 30, metasync=False, sync=is_synced)
 
     def read(keys: Sequence[int]) -> list[list[Any] | None]:
         with environment.begin() as transaction:
