@@ -21,8 +21,8 @@ from flyball.server.ports import find_grpc_port
 from flyball.workspace.outline import find_outline, keep_outline
 from flyball.workspace.workspace import Workspace
 
-# While a model is loaded in another thread, the event loop waits so long for the interpreter each time that it comes back
-# from waiting for the system; Python's own 5 ms are longer than most answers take.
+# While a model is loaded in another thread, the event loop waits so long for the interpreter each time that it comes
+# back from waiting for the system; Python's own 5 ms are longer than most answers take.
 _SWITCH_S = 0.0005
 
 
