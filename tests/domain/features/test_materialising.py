@@ -20,7 +20,9 @@ from flyball.core.clock import SimulatedClock
 from flyball.core.errors import BackendUnavailableError, ConflictError
 from flyball.core.files import holding_lock
 from flyball.core.settings import Settings
+from flyball.domain.features.histories import ViewHistory, compute_history
 from flyball.domain.features.online import OnlineFeatures
+from flyball.domain.features.views import FeatureView
 from flyball.storage.online.lmdb import LmdbOnlineStore
 from flyball.workspace.workspace import Workspace
 
@@ -105,6 +107,39 @@ def test_rows_that_a_store_has_lost_are_written_again(workspace: Workspace) -> N
     assert _materialise(workspace) == "lost"
     assert _read(workspace, 1, 2, 3) == [{"days": 50}, {"days": 20}, None]
     assert _materialise(workspace) == ""
+
+
+def test_another_process_computes_an_unchanged_view_only_when_rows_become_known_or_are_lost(
+    workspace: Workspace, tmp_path: Path, online: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path, customer_id=[1, 2], paid_at=[_day(1), _day(12)], days=[10, 20])  # one in the future
+    computed: list[str] = []
+
+    def count_computations(view: FeatureView, rows: pl.LazyFrame) -> ViewHistory:
+        computed.append(view.name)
+        return compute_history(view, rows)
+
+    monkeypatch.setattr("flyball.domain.features.service.compute_history", count_computations)
+
+    def materialise_elsewhere(day: float) -> tuple[str, int]:
+        before = len(computed)
+        other = _open(tmp_path, online)
+        other.clock.advance_to(_day(day))  # type: ignore[attr-defined]
+        reason = _materialise(other)
+        assert _materialise(other) == ""
+        return reason, len(computed) - before
+
+    assert _materialise(workspace) == "first"
+    assert materialise_elsewhere(10) == ("", 1)  # a row is to come, so one has to look
+    assert materialise_elsewhere(13) == ("time", 1)
+    assert materialise_elsewhere(14) == ("", 0)
+    _forget(workspace)
+    assert materialise_elsewhere(15) == ("lost", 1)
+    _write(tmp_path, customer_id=[1], paid_at=[_day(1)], days=[11])
+    assert materialise_elsewhere(16) == ("source", 1)
+    assert materialise_elsewhere(17) == ("", 0)
+    other = _open(tmp_path, online)
+    assert _read(other, 1, 2) == [{"days": 11}, None]
 
 
 def test_a_removed_folder_of_the_embedded_store_is_filled_again(tmp_path: Path) -> None:

@@ -86,6 +86,12 @@ class ViewHistory:
         found = self.order.slice(start, max(0, self.count(as_of) - start))
         return self._with_features(found.unique(self.keys.names, keep="last", maintain_order=True))
 
+    @property
+    def last_known_us(self) -> int:
+        """When the last row became usable; 0 where there is none."""
+        usable_us = self.order.get_column(USABLE).to_physical()
+        return int(usable_us[-1]) if len(usable_us) else 0
+
     def count(self, instant: datetime) -> int:
         """Return how many rows were usable by an instant."""
         usable_us = self.order.get_column(USABLE).to_physical().to_numpy()

@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import polars as pl
@@ -60,11 +61,24 @@ class MaterialisationRunningError(ConflictError):
 class Computed(msgspec.Struct):
     """A view's history in memory, and what it was computed from; of an aggregated view its tiles, too."""
 
-    fingerprint: str
     source: str
     snapshot: Snapshot
     history: ViewHistory
     tiles: pl.DataFrame | None = None
+
+
+class Content(NamedTuple):
+    """What a view's table holds.
+
+    Attributes:
+        fingerprint: Of the table; as long as it is the same, so is the rest.
+        snapshot: Of all rows.
+        source: Identifies the rows that the view's function gets.
+    """
+
+    fingerprint: str
+    snapshot: Snapshot
+    source: str
 
 
 class Materialiser:
@@ -126,6 +140,19 @@ class Materialiser:
             self._record(key, done, computed, actor, cause)
         return done
 
+    def find_done(self, view: FeatureView, version: str, source: str, as_of: datetime) -> Materialisation | None:
+        """Return what `materialise` would, if it has nothing to do and that can be told without the view's history."""
+        key = view_key(view.name, version)
+        mark = self._read_mark(key)
+        if mark is None or mark.payload.decode() != source:
+            return None
+        state = self._find_state(key)
+        if state is None or state.source != source or state.last_known_us is None:
+            return None
+        if state.last_known_us > mark.known_us:
+            return None
+        return Materialisation(view=view.name, version=version, as_of=as_of, written=0, reason="")
+
     def _is_done(self, key: str, computed: Computed, as_of: datetime) -> bool:
         mark = self._read_mark(key)
         if mark is None:
@@ -181,7 +208,12 @@ class Materialiser:
                 )
 
     def _record(self, key: str, done: Materialisation, computed: Computed, actor: str, cause: int | None) -> None:
-        state = MaterialisationState(snapshot=computed.snapshot.id, source=computed.source, as_of=done.as_of)
+        state = MaterialisationState(
+            snapshot=computed.snapshot.id,
+            source=computed.source,
+            as_of=done.as_of,
+            last_known_us=computed.history.last_known_us,
+        )
         with self._db.begin() as tx:
             store.put_state(tx, key, state, self._clock.now())
             self._journal.append(

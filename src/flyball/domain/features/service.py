@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import msgspec
 import polars as pl
 
 from flyball.core.clock import Clock
@@ -20,7 +19,7 @@ from flyball.domain.features.aggregates import AggregatedView
 from flyball.domain.features.assembling import assemble
 from flyball.domain.features.histories import AT, ViewHistory, aggregated_history, compute_history
 from flyball.domain.features.leaks import find_table_leaks
-from flyball.domain.features.materialising import Computed, Materialisation, Materialiser
+from flyball.domain.features.materialising import Computed, Content, Materialisation, Materialiser
 from flyball.domain.features.online import Completed, OnlineFeatures, OnlineReader, view_key
 from flyball.domain.features.parts import Histories, JoinableHistory, PartedHistory
 from flyball.domain.features.plans import TrainingSetPlan
@@ -90,6 +89,7 @@ class FeatureService:
         self._pusher = Pusher(self.online, online, clock)
         self._retirement = Retirement(db, journal, clock, online)
         self._versions: WeakKeyDictionary[FeatureView | RequestFeatures, str] = WeakKeyDictionary()
+        self._contents: dict[str, Content] = {}
         self._computed: dict[str, Computed] = {}
         self._materialiser = Materialiser(db, journal, clock, online, locks or root / ".flyball" / "locks")
 
@@ -196,10 +196,13 @@ class FeatureService:
             BackendUnavailableError: The store did not answer; the next call does it.
             MaterialisationRunningError: Another process is at it.
         """
-        computed = self._compute(view)
         at = as_of or self._clock.now()
         version = self.view_version(view)
-        done = self._materialiser.materialise(view, version, computed, at, actor=actor, cause=cause)
+        done = None
+        if view_key(view.name, version) not in self._computed:  # what takes long may not be needed
+            done = self._materialiser.find_done(view, version, self._find_content(view).source, at)
+        if done is None:
+            done = self._materialiser.materialise(view, version, self._compute(view), at, actor=actor, cause=cause)
         self._retirement.touch(view_key(view.name, version))
         return done
 
@@ -341,22 +344,28 @@ class FeatureService:
             return self._compute(view).history
         return PartedHistory(view, rows, 2 * parts, self._data.scratch)
 
-    def _compute(self, view: FeatureView) -> Computed:
+    def _find_content(self, view: FeatureView) -> Content:
         key = view_key(view.name, self.view_version(view))
         fingerprint = self._data.fingerprint(view.table)
+        found = self._contents.get(key)
+        if found is None or found.fingerprint != fingerprint:
+            snapshot = self._data.watch(view.table)  # of all rows, also of those that a replay does not know yet
+            source = digest_value([snapshot.id, encode_rules(view.table.expectations).decode()])
+            found = self._contents[key] = Content(fingerprint, snapshot, source)
+        return found
+
+    def _compute(self, view: FeatureView) -> Computed:
+        key = view_key(view.name, self.view_version(view))
+        _, snapshot, source = self._find_content(view)
         found = self._computed.get(key)
-        if found is not None and found.fingerprint == fingerprint:
+        if found is not None and found.source == source:
             return found
-        snapshot = self._data.watch(view.table)  # of all rows, also of those that a replay does not know yet
-        source = digest_value([snapshot.id, encode_rules(view.table.expectations).decode()])
-        if found is None or found.source != source:
-            rows = self._data.read(snapshot.id, without_quarantined=view.table.expectations)
-            if isinstance(view, AggregatedView):
-                history, tiles = self._aggregate(view, rows, snapshot, found)
-                found = Computed(fingerprint, source, snapshot, history, tiles)
-            else:
-                found = Computed(fingerprint, source, snapshot, compute_history(view, rows))
-        found = msgspec.structs.replace(found, fingerprint=fingerprint)
+        rows = self._data.read(snapshot.id, without_quarantined=view.table.expectations)
+        if isinstance(view, AggregatedView):
+            history, tiles = self._aggregate(view, rows, snapshot, found)
+            found = Computed(source, snapshot, history, tiles)
+        else:
+            found = Computed(source, snapshot, compute_history(view, rows))
         self._computed.pop(key, None)
         self._computed[key] = found
         versions = [name for name in self._computed if name.startswith(f"{view.name}@")]

@@ -18,28 +18,38 @@ class MaterialisationState(msgspec.Struct, frozen=True, kw_only=True):
         snapshot: The snapshot that the rows come from.
         source: Identifies the content that the view was computed from.
         as_of: Every row that was known by then is written.
+        last_known_us: When the last row of that content became known; None where that was not kept.
     """
 
     snapshot: str
     source: str
     as_of: datetime
+    last_known_us: int | None = None
 
 
 def find_state(tx: Transaction, view_key: str) -> MaterialisationState | None:
     """Return how far a view is materialised, or None."""
-    row = tx.row("SELECT snapshot, source, as_of_us FROM feature_materialisation WHERE view_key = ?", (view_key,))
+    row = tx.row(
+        "SELECT snapshot, source, as_of_us, last_known_us FROM feature_materialisation WHERE view_key = ?", (view_key,)
+    )
     if row is None:
         return None
-    return MaterialisationState(snapshot=row["snapshot"], source=row["source"], as_of=from_us(row["as_of_us"]))
+    return MaterialisationState(
+        snapshot=row["snapshot"],
+        source=row["source"],
+        as_of=from_us(row["as_of_us"]),
+        last_known_us=row["last_known_us"],
+    )
 
 
 def put_state(tx: Transaction, view_key: str, state: MaterialisationState, now: datetime) -> None:
     """Keep how far a view is materialised."""
     tx.execute(
-        "INSERT INTO feature_materialisation (view_key, snapshot, source, as_of_us, updated_at_us) "
-        "VALUES (?, ?, ?, ?, ?) ON CONFLICT (view_key) DO UPDATE SET snapshot = excluded.snapshot, "
-        "source = excluded.source, as_of_us = excluded.as_of_us, updated_at_us = excluded.updated_at_us",
-        (view_key, state.snapshot, state.source, to_us(state.as_of), to_us(now)),
+        "INSERT INTO feature_materialisation (view_key, snapshot, source, as_of_us, last_known_us, updated_at_us) "
+        "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (view_key) DO UPDATE SET snapshot = excluded.snapshot, "
+        "source = excluded.source, as_of_us = excluded.as_of_us, last_known_us = excluded.last_known_us, "
+        "updated_at_us = excluded.updated_at_us",
+        (view_key, state.snapshot, state.source, to_us(state.as_of), state.last_known_us, to_us(now)),
     )
 
 
