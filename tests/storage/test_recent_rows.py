@@ -13,6 +13,7 @@ import lmdb
 import pytest
 
 from flyball.core import boots
+from flyball.storage.online.environments import Environment
 from flyball.storage.online.lmdb import LmdbOnlineStore
 from flyball.storage.online.opening import open_online_store
 from flyball.storage.online.port import OnlineRow
@@ -21,6 +22,7 @@ _VIEW = "payments@1"
 _PUSHER = """
 import sys
 from pathlib import Path
+from flyball.storage.online.environments import Environment
 from flyball.storage.online.lmdb import LmdbOnlineStore
 from flyball.storage.online.port import OnlineRow
 
@@ -106,6 +108,25 @@ def test_with_durable_disk_a_write_is_on_the_disk_before_it_is_answered(tmp_path
     assert store.write(_VIEW, [_row(1, 8), _row(2, 8)]) == 1
     assert _synced_rows(tmp_path / "online", tmp_path / "copy") == 2
     assert store.read(_VIEW, [b"1", b"2"]) == [_row(1, 9), _row(2, 8)]
+
+
+def test_also_the_last_commit_is_brought_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real = Environment.sync
+
+    def sync(environment: Environment) -> None:
+        synced.append(threading.current_thread().name)
+        real(environment)
+
+    monkeypatch.setattr(Environment, "sync", sync)
+    LmdbOnlineStore(tmp_path / "synced", is_synced=True).write(_VIEW, [_row(1, 5)])
+    assert synced == ["MainThread"]
+    store = LmdbOnlineStore(tmp_path / "later")
+    store.write(_VIEW, [_row(key, 5) for key in range(1_000)])
+    assert synced == ["MainThread"]
+    time.sleep(1.5)
+    assert synced == ["MainThread", "online-rows"]
+    assert len(list(store.scan(_VIEW))) == 1_000
 
 
 def test_after_a_power_cut_the_store_is_whole_and_lacks_at_most_the_last_second(

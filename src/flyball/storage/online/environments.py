@@ -45,6 +45,15 @@ class Environment:
         """Run ``work`` in a write transaction; again from its start when the map was too small for it."""
         return self._run(work, is_write=True)
 
+    def sync(self) -> None:
+        """Wait until all that was written is on the disk, also the page that says where the last commit lies."""
+        try:
+            self._lmdb.sync(True)
+        except lmdb.Error as error:
+            raise BackendUnavailableError(
+                f"the online store in {str(self._path)!r} could not be brought to the disk: {error}"
+            ) from error
+
     def _run(self, work: Callable[[Any], T], *, is_write: bool) -> T:
         self._ensure_own_process()
         while True:
@@ -96,8 +105,8 @@ class Environment:
 
     def _open(self) -> None:
         try:
-            # Without a second wait for the disk a power cut may take the last write back, never half of it: the
-            # mark beside a view's rows then says so, and the next materialisation does it again.
+            # Without a second wait for the disk a power cut may take the last write back, never half of it; until the
+            # next write, or until `sync`.
             self._lmdb = lmdb.open(
                 str(self._path),
                 map_size=self._map_bytes,

@@ -32,8 +32,8 @@ class LmdbOnlineStore:
     Args:
         path: A folder; it is made on first use. Several stores, threads and processes may share it.
         map_bytes: How much address space to begin with; it doubles when it is full.
-        is_synced: Whether each write waits for the disk. Otherwise small ones are on it within a second; until then
-            they outlive any process, but not a power cut.
+        is_synced: Whether each write waits for the disk. Otherwise it is on the disk within a second; until then it
+            outlives any process, but not a power cut.
     """
 
     def __init__(self, path: Path, *, map_bytes: int = _FIRST_MAP_BYTES, is_synced: bool = False) -> None:
@@ -113,7 +113,12 @@ class LmdbOnlineStore:
         """Work on the store's own file alone, which holds all that was written before this call."""
         if self._recent is not None:
             self._recent.move()
-        return self._main.write(work)
+        changed = self._main.write(work)
+        if self._recent is None or self._is_synced:
+            self._main.sync()
+        else:
+            self._recent.wake()
+        return changed
 
 
 class _Files:

@@ -44,7 +44,7 @@ class RecentRows:
         self._mover: _Mover | None = None
         self._pid = os.getpid()
         if self._recent.read(_count):  # of a process that was killed
-            self._wake(0)
+            self.wake()
 
     def find(self, places: Sequence[bytes]) -> list[bytes | None]:
         """Return the values in places, None where there is none.
@@ -56,7 +56,7 @@ class RecentRows:
     def put(self, batches: Sequence[Batch]) -> int:
         """Put what is newer than what is here and in the store's own file; count as `put_newer` does."""
         changed = self._recent.write(partial(self._put, batches=batches))
-        self._wake(sum(len(value) for batch in batches for value in batch.values))
+        self.wake(sum(len(value) for batch in batches for value in batch.values))
         return changed
 
     def _put(self, transaction: Any, batches: Sequence[Batch]) -> int:
@@ -64,10 +64,11 @@ class RecentRows:
         return [batch.put_newer(transaction, found) for batch, found in zip(batches, stored, strict=True)][-1]
 
     def move(self) -> None:
-        """Move all rows into the store's own file; they are on the disk when this returns."""
+        """Move all rows into the store's own file."""
         _move(self._recent, self._main)
 
-    def _wake(self, size_bytes: int) -> None:
+    def wake(self, size_bytes: int = 0) -> None:
+        """Let all that was written, here and to the store's own file, be on the disk within a second."""
         if self._mover is None or self._pid != os.getpid():  # a thread does not live on in a fork
             self._pid, self._mover = os.getpid(), _Mover(self._recent, self._main)
             weakref.finalize(self, self._mover.end)
@@ -96,8 +97,9 @@ class _Mover:
         return self._waiting_bytes
 
     def move(self) -> None:
-        """Move all rows."""
+        """Move all rows and wait until they, and what was written to the store's own file, are on the disk."""
         _move(self._recent, self._main)
+        self._main.sync()
         self._waiting_bytes = 0
 
     def end(self) -> None:
