@@ -31,7 +31,8 @@ class Environment:
         self._path = path
         self._map_bytes = map_bytes
         self._is_synced = is_synced
-        self._gate = threading.Condition()
+        self._lock = threading.Lock()
+        self._gate = threading.Condition(self._lock)
         self._inside = 0
         self._resizing = False
         (path if is_synced else path.parent).mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,7 @@ class Environment:
         self._ensure_own_process()
         while True:
             try:
-                with self._gate:
+                with self._lock:
                     while self._resizing:
                         self._gate.wait()
                     self._inside += 1
@@ -67,7 +68,7 @@ class Environment:
                     with self._lmdb.begin(write=is_write) as transaction:
                         return work(transaction)
                 finally:
-                    with self._gate:
+                    with self._lock:
                         self._inside -= 1
                         if self._resizing:
                             self._gate.notify_all()
@@ -128,5 +129,6 @@ class Environment:
         # An LMDB environment must not be used across a fork; closing it in the child leaves the parent's alone.
         if self._pid != os.getpid():
             self._lmdb.close()
-            self._gate, self._inside, self._resizing = threading.Condition(), 0, False
+            self._lock = threading.Lock()
+            self._gate, self._inside, self._resizing = threading.Condition(self._lock), 0, False
             self._open()
