@@ -7,6 +7,7 @@ time for a call, which does not depend on what else the machine does; draws the 
 
 import http.client
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -78,6 +79,7 @@ def ask(url: str, versions: int, processes: list[int]) -> dict[str, tuple[float,
     page = {"experiment_ids": [place], "max_results": 100}
     chosen = {"filter": "metrics.m3 > 100 and params.p1 != '7'", "order_by": ["metrics.m5 DESC"]}
     steps = iter(range(10**6))
+    os.sync()  # what filling has left to be written would make the disk's wait longer
     calls = {
         "page of runs": lambda: call("POST", "runs/search", page),
         "page of runs, filtered and ordered": lambda: call("POST", "runs/search", page | chosen),
