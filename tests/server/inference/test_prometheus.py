@@ -63,6 +63,8 @@ def ask(port: int, query: str) -> list[Any]:
         reply = send(port, "GET", f"/api/v1/query?{urllib.parse.urlencode({'query': query})}")
     except OSError:
         return []
+    if reply.status == 503:
+        return []  # it listens before it can answer
     assert reply.status == 200, reply.body
     found: list[Any] = reply.body["data"]["result"]
     return found
