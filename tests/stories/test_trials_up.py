@@ -67,7 +67,8 @@ def system(tmp_path: Path) -> Iterator[System]:
 
 class Users:
     """Keep asking all endpoints, and tell how it turned out: well for who was answered by the A/B test's or bandit's
-    new version, and otherwise than predicted for who was answered by the canary."""
+    new version, and otherwise than predicted for who was answered by the canary. The bandit's versions do equally well
+    until `differ`, so that it cannot end before its traffic has moved."""
 
     def __init__(self, system: System) -> None:
         self.traffic = {
@@ -75,6 +76,8 @@ class Users:
             for endpoint in PIPELINES
         }
         self.labelled: dict[str, int] = {}
+        self.differ = threading.Event()
+        self._turns = {True: 0, False: 0}
         self._system = system
         self._dice = random.Random(1)
         self._is_over = threading.Event()
@@ -111,6 +114,9 @@ class Users:
                 fits = self._dice.random() < (0.1 if is_new else 0.9)
                 lucky = self._dice.random() < (0.8 if is_new else 0.4)
                 value = int(likely == fits) if endpoint == "guarded" else int(lucky)
+                if endpoint == "moved" and not self.differ.is_set():
+                    self._turns[is_new] += 1
+                    value = self._turns[is_new] % 2
                 if not self._tell(answer.id, value):
                     break
                 done += 1
@@ -142,6 +148,14 @@ def test_an_ab_test_a_bandit_and_a_canary_end_as_labels_say_whatever_is_killed(s
         for target in KILLED:
             time.sleep(dice.uniform(0.2, 1.5))
             assert system.kill(target) == target
+        wait_for(
+            lambda: list_rollouts(workspace, "moved")[-1].drawn_share not in (None, 0.2),
+            f"the bandit moves traffic\n{list_rollouts(workspace, 'moved')}",
+            90,
+        )
+        so_far = len(users.answered("moved"))
+        wait_for(lambda: len(users.answered("moved")) > so_far + 200, "the new share is used", 60)
+        users.differ.set()
         wait_for(
             lambda: all(list_rollouts(workspace, name)[-1].ended_at for name in PIPELINES),
             f"all rollouts end\n{[rollout for name in PIPELINES for rollout in list_rollouts(workspace, name)]}",

@@ -178,6 +178,10 @@ def test_without_keys_the_rows_time_decides(service: PredictionService, new_reco
     report = service.ingest_labels("credit", rule, rows)
     assert (report.added, report.unmatched) == (1, 1)
     assert service.labelled("credit", as_of=clock.now() + DAY)["id"].to_list() == [records[1].id]
+    assert service.labelled("credit", as_of=clock.now() + DAY, known_after=clock.now())["id"].to_list() == [
+        records[1].id
+    ]
+    assert service.labelled("credit", as_of=clock.now() + DAY, known_after=clock.now() + DAY).is_empty()
 
 
 def test_open_outcomes_are_no_news_and_nan_is_named(

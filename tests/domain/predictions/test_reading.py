@@ -1,4 +1,4 @@
-"""However many files there are, only those that are needed are read, and one at a time."""
+"""However many files there are, only those that are needed are read, and some at a time."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,6 +8,7 @@ import pytest
 from tests.domain.predictions.conftest import START, NewRecord
 
 from flyball.core.clock import SimulatedClock
+from flyball.domain.predictions import reading
 from flyball.domain.predictions.labels import GivenLabel
 from flyball.domain.predictions.records import PredictionRecord
 from flyball.domain.predictions.service import PredictionService
@@ -29,6 +30,11 @@ def records(service: PredictionService, new_record: NewRecord, clock: SimulatedC
         service.seal("credit")
         files.append(rows)
     return files
+
+
+@pytest.fixture(params=[1, 25, 100_000], autouse=True)
+def rows_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_AT_ONCE", request.param)
 
 
 def test_labels_are_found_without_the_files_that_have_none(

@@ -228,5 +228,5 @@ class _Labelled:
         self._endpoint = endpoint
 
     def __call__(self, *, version: str, known_since: datetime, as_of: datetime) -> pl.DataFrame:
-        rows = self._predictions.labelled(self._endpoint, as_of=as_of, version=version)
-        return rows.filter(pl.col("label_known_at") > known_since, pl.col("variant") != "shadow")
+        rows = self._predictions.labelled(self._endpoint, as_of=as_of, known_after=known_since, version=version)
+        return rows.filter(pl.col("variant") != "shadow")

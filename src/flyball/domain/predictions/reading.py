@@ -1,4 +1,4 @@
-"""Reads sealed predictions file by file: memory holds what is asked for and one file, however many there are."""
+"""Reads sealed predictions some files at a time: memory holds what is asked for and those, however many there are."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -14,6 +14,8 @@ from flyball.storage.db import Database, Transaction
 
 _SHADOW = "shadow"
 _PAGE = 8
+_AT_ONCE = 100_000
+"""So many rows of files are gone through together: small files one by one would cost more than what is in them."""
 
 
 class Span(NamedTuple):
@@ -117,8 +119,21 @@ class FigureReader:
         self, segments: Sequence[Segment], span: Span, version: str | None, variant: str | None
     ) -> Iterator[pl.DataFrame]:
         wanted = (*span.filters(), *_of(version, variant))
-        for segment in segments:
-            yield self._figures.read([segment]).filter(*wanted)
+        for group in _together(segments):
+            yield self._figures.read(group).filter(*wanted)
+
+
+def _together(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+    group: list[Segment] = []
+    rows = 0
+    for segment in segments:
+        if group and rows + segment.rows > _AT_ONCE:
+            yield group
+            group, rows = [], 0
+        group.append(segment)
+        rows += segment.rows
+    if group:
+        yield group
 
 
 def _of(version: str | None, variant: str | None) -> list[pl.Expr]:

@@ -298,6 +298,7 @@ class PredictionService:
         until: datetime | None = None,
         as_of: datetime | None = None,
         *,
+        known_after: datetime | None = None,
         version: str | None = None,
         variant: str | None = None,
     ) -> pl.DataFrame:
@@ -308,6 +309,7 @@ class PredictionService:
             since: From when; from the beginning by default.
             until: Until when; to the end by default.
             as_of: With the labels as they were known then; as they are known now by default.
+            known_after: Only those whose label became known later than this.
             version: Only this model version's, its shadow predictions included.
             variant: Only ``live``, ``canary`` or ``shadow``. Shadows are left out unless asked for by version or
                 variant; they share the label of the prediction that was answered.
@@ -317,6 +319,8 @@ class PredictionService:
             ``label_source``.
         """
         labels = self._labels.known_at(endpoint, as_of or self._clock.now())
+        if known_after is not None:
+            labels = labels.filter(pl.col("label_known_at") > known_after)
         return self._reader.labelled(endpoint, labels, Span(since, until), version=version, variant=variant)
 
     def _keep(
