@@ -13,10 +13,10 @@ ENDPOINT = 'parcel = fb.Endpoint(model="lateness", gates=[fb.metric("auc") >= 0.
 REQUESTS = 400
 
 
-def open_canary(folder: Path, strength: float) -> tuple[Workspace, SimulatedClock]:
+def open_canary(folder: Path, strength: float, endpoint: str = ENDPOINT) -> tuple[Workspace, SimulatedClock]:
     """Return a project in which a second version, trained otherwise, has half of the shops."""
     clock = SimulatedClock(datetime.now(UTC) - timedelta(days=3))
-    project = write_tiny(folder / "tiny", endpoint=ENDPOINT)
+    project = write_tiny(folder / "tiny", endpoint=endpoint)
     entropy = random.Random(3).randbytes
     workspace = Workspace(project, project / ".flyball", clock=clock, entropy=entropy, is_durable=False)
     for value in (1.0, strength):

@@ -1,12 +1,14 @@
 """Judges a promotion again once its labels have come: what a canary answered turns out only later."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from flyball.core.clock import Clock
 from flyball.core.encoding import to_plain
 from flyball.domain.journal.service import Journal
 from flyball.domain.loop import store
 from flyball.domain.loop.endpoints import Endpoint
+from flyball.domain.loop.pace import pause_after
 from flyball.domain.monitoring.distributions import Baseline, read_labelled
 from flyball.domain.monitoring.guards import GuardLimits, VariantCounts, compare_variants
 from flyball.domain.monitoring.monitors import Performance
@@ -57,6 +59,7 @@ class PromotionReview:
         self._predictions = predictions
         self._baseline_of = baseline_of
         self._label_seq: dict[str, int] = {}
+        self._not_before: dict[str, datetime] = {}
 
     def find_regretted(self, endpoints: Mapping[str, Endpoint]) -> list[tuple[str, str]]:
         """Return the endpoints whose live version turned out worse than its predecessor, each with the reason."""
@@ -66,10 +69,13 @@ class PromotionReview:
             seq = self._predictions.last_label_seq()
             if metric is None or self._label_seq.get(name) == seq:
                 continue
-            self._label_seq[name] = seq
             rollout = self._find_open(name, endpoint)
-            if rollout is not None and (reason := self._judge(rollout, metric)) is not None:
-                regretted.append((name, reason))
+            if rollout is not None:
+                if self._clock.now() < self._not_before.get(rollout.id, rollout.started_at):
+                    continue
+                if (reason := self._judge(rollout, metric)) is not None:
+                    regretted.append((name, reason))
+            self._label_seq[name] = seq
         return regretted
 
     def _find_open(self, name: str, endpoint: Endpoint) -> Rollout | None:
@@ -86,6 +92,7 @@ class PromotionReview:
     def _judge(self, rollout: Rollout, metric: str) -> str | None:
         live, _ = self._count(rollout, rollout.champion or "", metric)
         new, share = self._count(rollout, rollout.candidate, metric)
+        self._not_before[rollout.id] = self._clock.now() + pause_after(live.requests + new.requests)
         found = compare_variants(live, new, GuardLimits(metric=metric))
         judged = next((comparison for comparison in found.comparisons if comparison.what == metric), None)
         is_worse = judged is not None and judged.state == "worse"

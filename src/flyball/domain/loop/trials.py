@@ -4,7 +4,7 @@ Nothing is kept between two looks: figures are taken anew from the log and the l
 """
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 import numpy as np
@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from flyball.core.encoding import to_plain
+from flyball.domain.loop.pace import pause_after
 from flyball.domain.monitoring.distributions import Baseline, read_labelled
 from flyball.domain.monitoring.row_scores import score_each
 from flyball.domain.predictions.records import LIVE_FOR_CANARY, PredictionStatus
@@ -23,9 +24,6 @@ from flyball.domain.serving.trials import ABTest, Arm, Trial, summarise
 
 DECIDED = "loop.trial.decided"
 """The event that tells how a trial ended."""
-_ROWS_A_SECOND = 5_000
-_SELDOMEST = timedelta(minutes=10)
-"""Taking figures anew reads all that was answered in the stage, so it is done the less often the more that is."""
 _OUTCOMES = {
     Decision.BETTER: Outcome.PASS,
     Decision.WORSE: Outcome.FAIL,
@@ -126,8 +124,7 @@ class TrialJudge:
         known = self._seen.get(rollout.endpoint)
         if known is not None and known.rollout == rollout.id:
             is_same_stage = known.seen[0] == seen[0]
-            pause = min(timedelta(seconds=seen[2] / _ROWS_A_SECOND), _SELDOMEST)
-            if known.seen == seen or (is_same_stage and now - known.at < pause):
+            if known.seen == seen or (is_same_stage and now - known.at < pause_after(seen[2])):
                 return known.arms
         arms = self._compute_arms(rollout, trial)
         self._seen[rollout.endpoint] = _Seen(rollout=rollout.id, seen=seen, at=now, arms=arms)
