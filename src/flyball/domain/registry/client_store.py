@@ -5,13 +5,12 @@ from typing import Any
 
 from flyball.domain.registry.models import PROMPT_TAG, ClientVersion, RegisteredModel, Stage
 from flyball.domain.registry.store import VERSION_COLUMNS, read_version
-from flyball.domain.tracking.experiment_store import keyset
 from flyball.domain.tracking.filters import Condition, Order, compare_number, compare_text
 from flyball.storage.db import Row, Transaction
+from flyball.storage.paging import SortKey, read_page
 
 _PART = 300
 Compare = Callable[[Condition], tuple[str, list[Any]]]
-SortKey = tuple[str, bool, type]
 """An expression, whether upwards, and its type."""
 
 _MODEL_KEYS: dict[str, tuple[str, type]] = {
@@ -108,13 +107,13 @@ def search_models(
     limit: int,
 ) -> list[tuple[RegisteredModel, list[Any]]]:
     """Return models and their sort keys."""
-    rows, keys = _search(
+    rows, keys = read_page(
         tx,
         "SELECT m.name, m.description, m.created_at_us, m.updated_at_us{keys} FROM registry_model AS m WHERE 1 = 1",
         [_compare_model(condition) for condition in conditions],
         model_keys(orders),
-        after,
-        limit,
+        after=after,
+        limit=limit,
     )
     return list(zip(_read_models(tx, rows), keys, strict=True))
 
@@ -222,13 +221,13 @@ def search_versions(
     limit: int,
 ) -> list[tuple[ClientVersion, list[Any]]]:
     """Return versions and their sort keys."""
-    rows, keys = _search(
+    rows, keys = read_page(
         tx,
         f"SELECT {VERSION_COLUMNS}{{keys}} FROM registry_version AS v WHERE v.deleted_at_us IS NULL",
         [_compare_version(condition) for condition in conditions],
         version_keys(orders),
-        after,
-        limit,
+        after=after,
+        limit=limit,
     )
     return list(zip(_read_versions(tx, rows), keys, strict=True))
 
@@ -253,31 +252,6 @@ def list_models_of(tx: Transaction, model_ids: Sequence[str]) -> dict[str, list[
         ):
             found.setdefault(model_id, []).append((name, number))
     return found
-
-
-def _search(
-    tx: Transaction,
-    select: str,
-    conditions: Iterable[tuple[str, list[Any]]],
-    keys: Sequence[SortKey],
-    after: Sequence[Any] | None,
-    limit: int,
-) -> tuple[list[Row], list[list[Any]]]:
-    sql = select.replace(
-        "{keys}", "".join(f", {expression} AS k{place}" for place, (expression, _, _) in enumerate(keys))
-    )
-    params: list[Any] = []
-    for condition, values in conditions:
-        sql += f" AND {condition}"
-        params += values
-    if after is not None:
-        condition, values = keyset([(expression, up) for expression, up, _ in keys], after)
-        # The first key alone again, which an index can start from.
-        sql += f" AND {keys[0][0]} {'>=' if keys[0][1] else '<='} ? AND {condition}"
-        params += [after[0], *values]
-    order = ", ".join(f"{expression} {'ASC' if up else 'DESC'}" for expression, up, _ in keys)
-    rows = tx.rows(f"{sql} ORDER BY {order} LIMIT ?", [*params, limit])
-    return rows, [[row[f"k{place}"] for place in range(len(keys))] for row in rows]
 
 
 def _compare_model(condition: Condition) -> tuple[str, list[Any]]:

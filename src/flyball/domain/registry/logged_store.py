@@ -5,10 +5,10 @@ from typing import Any
 
 from flyball.domain.registry.client_store import compare_tag, list_models_of
 from flyball.domain.registry.logged_models import DatasetUse, LoggedModel, ModelMetric, ModelStatus
-from flyball.domain.tracking.experiment_store import keyset
 from flyball.domain.tracking.experiments import Experiment
 from flyball.domain.tracking.filters import Condition, Order, compare_number, compare_text
 from flyball.storage.db import Row, Transaction
+from flyball.storage.paging import keyset, sort_sql
 
 _PART = 300
 _MODEL = (
@@ -144,8 +144,7 @@ def search(
         first, up = order_keys[0]
         sql += f" AND {first} {'>=' if up else '<='} ? AND {beyond}"
         params += [after[0], *values]
-    order = ", ".join(f"{name} {'ASC' if up else 'DESC'}" for name, up in order_keys)
-    rows = tx.rows(f"{sql} ORDER BY {order} LIMIT ?", [*params, limit])
+    rows = tx.rows(f"{sql} ORDER BY {sort_sql(order_keys)} LIMIT ?", [*params, limit])
     return [(model, [row[name] for name, _ in names]) for model, row in zip(_read(tx, rows), rows, strict=True)]
 
 

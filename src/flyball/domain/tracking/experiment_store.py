@@ -6,6 +6,7 @@ from typing import Any
 from flyball.domain.tracking.experiments import Experiment, View
 from flyball.domain.tracking.filters import Condition, Order, compare_number, compare_text
 from flyball.storage.db import Row, Transaction
+from flyball.storage.paging import SortKey, read_page
 
 _COLUMNS = "e.id, e.name, e.artifact_location, e.created_at_us, e.updated_at_us, e.deleted_at_us"
 _VIEWS = {View.ACTIVE: "e.deleted_at_us IS NULL", View.DELETED: "e.deleted_at_us IS NOT NULL", View.ALL: "1 = 1"}
@@ -96,45 +97,24 @@ def search(
     limit: int,
 ) -> list[tuple[Experiment, list[Any]]]:
     """Return experiments and their sort keys."""
-    where: list[str] = [_VIEWS[view]]
-    params: list[Any] = []
-    for condition in conditions:
-        sql, values = _compare(condition)
-        where.append(sql)
-        params.extend(values)
-    keys = sort_keys(orders)
-    if after is not None:
-        sql, values = keyset([(expression, ascending) for expression, ascending, _ in keys], after)
-        where.append(sql)
-        params.extend(values)
-    columns = ", ".join(f"{expression} AS k{place}" for place, (expression, _, _) in enumerate(keys))
-    order = ", ".join(f"{expression} {'ASC' if ascending else 'DESC'}" for expression, ascending, _ in keys)
-    rows = tx.rows(
-        f"SELECT {_COLUMNS}, {columns} FROM tracking_experiment AS e WHERE {' AND '.join(where)}"
-        f" ORDER BY {order} LIMIT ?",
-        [*params, limit],
+    rows, keys = read_page(
+        tx,
+        f"SELECT {_COLUMNS}{{keys}} FROM tracking_experiment AS e WHERE {_VIEWS[view]}",
+        [_compare(condition) for condition in conditions],
+        sort_keys(orders),
+        after=after,
+        limit=limit,
     )
     tags = _tags(tx, [row["id"] for row in rows])
-    return [(_experiment(row, tags), [row[f"k{place}"] for place in range(len(keys))]) for row in rows]
+    return [(_experiment(row, tags), position) for row, position in zip(rows, keys, strict=True)]
 
 
-def sort_keys(orders: Sequence[Order]) -> list[tuple[str, bool, type]]:
+def sort_keys(orders: Sequence[Order]) -> list[SortKey]:
     """Return expressions to sort by, whether upwards, and their types; by default the newest comes first."""
     if not orders:
         return [("e.created_at_us", False, int), ("e.id", True, int)]
     keys = [(_KEYS[order.key][0], order.is_ascending, _KEYS[order.key][1]) for order in orders]
     return keys if any(order.key == "experiment_id" for order in orders) else [*keys, ("e.id", False, int)]
-
-
-def keyset(keys: Sequence[tuple[str, bool]], after: Sequence[Any]) -> tuple[str, list[Any]]:
-    """Return the SQL condition that a row comes after a position in an order, and its parameters."""
-    alternatives: list[str] = []
-    params: list[Any] = []
-    for place, (expression, is_ascending) in enumerate(keys):
-        equal = [f"{before} = ?" for before, _ in keys[:place]]
-        alternatives.append(" AND ".join([*equal, f"{expression} {'>' if is_ascending else '<'} ?"]))
-        params.extend(after[: place + 1])
-    return f"({' OR '.join(f'({alternative})' for alternative in alternatives)})", params
 
 
 def _compare(condition: Condition) -> tuple[str, list[Any]]:

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from flyball.domain.tracking.client_runs import NAME_TAG
-from flyball.domain.tracking.experiment_store import keyset
 from flyball.domain.tracking.experiments import Experiment, View
 from flyball.domain.tracking.filters import Condition, Order, compare_number, compare_text
 from flyball.storage.db import Transaction
+from flyball.storage.paging import keyset, sort_sql
 
 _FEW = 2_000
 _VIEWS = {View.ACTIVE: "r.deleted_at_us IS NULL", View.DELETED: "r.deleted_at_us IS NOT NULL", View.ALL: "1 = 1"}
@@ -181,11 +181,7 @@ class _Search:
             conditions.append(sql)
             values.extend(more)
         columns = "".join(f", {key.sql} AS k{place}" for place, key in enumerate(keys))
-        order = ", ".join(
-            f"{key.sql} {'ASC' if key.is_ascending else 'DESC'}"
-            for key in keys
-            if not key.sql.isdigit() and key.sql != _ZERO
-        )
+        order = sort_sql([key[:2] for key in keys if not key.sql.isdigit() and key.sql != _ZERO])
         rows = self._tx.rows(
             f"SELECT r.number{columns} FROM {tables} {' '.join(joins)} WHERE {' AND '.join(conditions)}"
             f" ORDER BY {order} LIMIT ?",

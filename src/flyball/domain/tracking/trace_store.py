@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 
 from flyball.domain.tracking import artifact_store
-from flyball.domain.tracking.experiment_store import keyset
 from flyball.domain.tracking.filters import Condition, Order, compare_number, compare_text
 from flyball.domain.tracking.traces import (
     NAME_TAG,
@@ -19,6 +18,7 @@ from flyball.domain.tracking.traces import (
     TraceState,
 )
 from flyball.storage.db import Row, Transaction
+from flyball.storage.paging import SortKey, read_page
 
 _COLUMNS = (
     "t.number, t.id, t.experiment_id, t.started_at_us, t.duration_us, t.state, t.client_request_id, t.request_preview,"
@@ -177,28 +177,21 @@ def search(
     limit: int,
 ) -> list[tuple[Trace, list[Any]]]:
     """Return traces and their sort keys."""
-    where = [f"t.experiment_id IN ({_marks(experiment_ids)})"]
-    params: list[Any] = list(experiment_ids)
-    for condition in conditions:
-        sql, values = _compare(condition)
-        where.append(sql)
-        params.extend(values)
-    keys = sort_keys(orders)
-    if after is not None:
-        sql, values = keyset([(expression, ascending) for expression, ascending, _ in keys], after)
-        where.append(sql)
-        params.extend(values)
-    columns = ", ".join(f"{expression} AS k{place}" for place, (expression, _, _) in enumerate(keys))
-    order = ", ".join(f"{expression} {'ASC' if ascending else 'DESC'}" for expression, ascending, _ in keys)
-    rows = tx.rows(
-        f"SELECT {_COLUMNS}, {columns} FROM tracking_trace AS t WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?",
-        [*params, limit],
+    rows, keys = read_page(
+        tx,
+        f"SELECT {_COLUMNS}{{keys}} FROM tracking_trace AS t WHERE 1 = 1",
+        [
+            (f"t.experiment_id IN ({_marks(experiment_ids)})", experiment_ids),
+            *(_compare(condition) for condition in conditions),
+        ],
+        sort_keys(orders),
+        after=after,
+        limit=limit,
     )
-    positions = [[row[f"k{place}"] for place in range(len(keys))] for row in rows]
-    return list(zip(_fill(tx, rows), positions, strict=True))
+    return list(zip(_fill(tx, rows), keys, strict=True))
 
 
-def sort_keys(orders: Sequence[Order]) -> list[tuple[str, bool, type]]:
+def sort_keys(orders: Sequence[Order]) -> list[SortKey]:
     """Return expressions to sort by, whether upwards, and their types; by default the newest comes first."""
     if not orders:
         return [("t.started_at_us", False, int), ("t.id", True, str)]
