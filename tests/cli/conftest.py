@@ -1,6 +1,7 @@
 """Commands run in this process, over copies of one small trained project."""
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def look_into(project: Path) -> Kept:
         unfinished=tuple(str(path) for path in workspace.home.rglob("*.tmp")),
         journal_is_whole=workspace.journal.verify().broken_at is None,
     )
+
+
+def can_mount() -> bool:
+    """Tell whether this machine lets a process have a small disk of its own."""
+    tool = shutil.which("unshare")
+    if tool is None:
+        return False
+    tried = subprocess.run([tool, "-Urm", "sh", "-c", "mount -t tmpfs -o size=16k tmpfs /mnt"], capture_output=True)
+    return tried.returncode == 0
 
 
 @pytest.fixture

@@ -4,13 +4,15 @@ import csv
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from tests.cli.conftest import Command, Kept, Said, look_into
-from tests.stories.system import find_free_ports
+from tests.cli.conftest import Command, Kept, Said, can_mount, look_into
+from tests.stories.system import environment, find_free_ports
 from tests.stories.tiny import REQUEST, replace_endpoint, write_csv
 
 NOTHING = Kept(versions=(), snapshots=(), packages=(), unfinished=(), journal_is_whole=True)
@@ -283,6 +285,35 @@ def test_a_home_that_is_no_home(trained: Path, flyball: Command, tmp_path: Path)
     for name in ("flyball.db-wal", "flyball.db-shm"):
         (trained / ".flyball" / name).unlink(missing_ok=True)
     assert_refused(flyball(trained, "status"), "flyball.db", "--home")
+
+
+@pytest.mark.skipif(not can_mount(), reason="no mount namespaces here")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run", "training"),
+        ("predict", "parcel", "--json", json.dumps(REQUEST)),
+        ("score", "parcel", "--table", "parcels", "--out", "scores"),
+        ("export", "all.tar"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_project_on_a_disk_that_is_read_only(trained: Path, command: tuple[str, ...]) -> None:
+    script = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && cd "$0" && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", script, str(trained), sys.executable, "-m", "flyball.cli.main", *command],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=60,
+        check=False,
+    )
+    assert_refused(Said(done.returncode, done.stdout, done.stderr), "flyball/file-refused", str(trained), "hint")
+
+
+def test_a_number_of_a_version_that_no_database_holds(trained: Path, flyball: Command) -> None:
+    for number in ("9" * 23, "9" * 5_000):
+        assert_refused(flyball(trained, "test", "parcel", "--version", number), "is not a model version", "999")
 
 
 def test_an_address_that_a_killed_system_left_misleads_nobody(trained: Path, flyball: Command) -> None:

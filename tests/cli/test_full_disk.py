@@ -1,29 +1,19 @@
 """A disk that fills up while a run writes: refused in words, nothing half-written, and the next run goes on."""
 
 import resource
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import look_into
+from tests.cli.conftest import can_mount, look_into
 from tests.stories.system import environment
 
 COMMAND = [sys.executable, "-m", "flyball.cli.main", "run", "training", "--project"]
 
 
-def has_room_of_its_own() -> bool:
-    """Tell whether this machine lets a process have a small disk of its own."""
-    tool = shutil.which("unshare")
-    if tool is None:
-        return False
-    tried = subprocess.run([tool, "-Urm", "sh", "-c", "mount -t tmpfs -o size=16k tmpfs /mnt"], capture_output=True)
-    return tried.returncode == 0
-
-
-@pytest.mark.skipif(not has_room_of_its_own(), reason="no mount namespaces here")
+@pytest.mark.skipif(not can_mount(), reason="no mount namespaces here")
 def test_a_package_that_does_not_fit_is_not_half_there(project: Path) -> None:
     packages = project / ".flyball" / "packages"
     packages.mkdir(parents=True)

@@ -61,7 +61,7 @@ tick_seconds = 0.2
 gateway_processes = 2
 gateway_timeout_seconds = 0.5
 gateway_stuck_seconds = 3.0
-gateway_memory_mb = 3_000
+gateway_memory_mb = 300
 """
 
 

@@ -79,10 +79,7 @@ def run(arguments: list[str]) -> int:
     try:
         status = cli.main(arguments, prog_name="flyball", standalone_mode=False)
     except FlyballError as error:
-        click.echo(f"error[{error.code}]: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
-        return TRY_AGAIN if isinstance(error, BackendUnavailableError) else 1
+        return _tell(error)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -91,9 +88,21 @@ def run(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        from flyball.core.files import find_refusal
+
+        refusal = find_refusal(error)
+        return _tell_of_a_bug(error) if refusal is None else _tell(refusal)
     except Exception as error:  # noqa: BLE001  the process's edge: no traceback reaches a user
         return _tell_of_a_bug(error)
     return status if isinstance(status, int) else 0
+
+
+def _tell(error: FlyballError) -> int:
+    click.echo(f"error[{error.code}]: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+    return TRY_AGAIN if isinstance(error, BackendUnavailableError) else 1
 
 
 def _tell_of_a_bug(error: Exception) -> int:

@@ -12,6 +12,17 @@ from typing import BinaryIO
 from flyball.core.errors import BackendError, ConflictError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EIO,
+}
 
 
 class DiskFullError(BackendError):
@@ -24,6 +35,34 @@ class DiskFullError(BackendError):
             f"no space is left to write {path.name!r} in {str(path.parent)!r}",
             hint="Free some space and run the same command again; what was complete is kept.",
         )
+
+
+class FileRefusedError(BackendError):
+    """The system does not let a file or folder be read or written."""
+
+    code = "flyball/file-refused"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"{path!r} cannot be read or written: {reason}",
+            hint="Name another place, or see who owns it and whether its disk may be written.",
+        )
+
+
+def find_refusal(error: OSError) -> BackendError | None:
+    """Return what the system's refusal of a file means to a person; None where it may be a mistake of ours."""
+    if error.filename is None:
+        return None
+    if is_disk_full(error):
+        return DiskFullError(Path(os.fsdecode(error.filename)))
+    if error.errno not in _REFUSED:
+        return None
+    return FileRefusedError(os.fsdecode(error.filename), os.strerror(error.errno))
+
+
+def is_refused(reason: str) -> bool:
+    """Tell whether a library's words are those of the system for a place that may not be read or written."""
+    return any(os.strerror(number) in reason for number in (errno.EACCES, errno.EPERM, errno.EROFS))
 
 
 def is_disk_full(error: OSError) -> bool:

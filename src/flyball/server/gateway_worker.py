@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from flyball.server.asgi import mount
@@ -67,9 +68,9 @@ def work(project: str, home: str, host: str, port: str, worker: str = "0", *, is
         shelf=workspace.shelf,
         has_batching=workspace.settings.gateway_batching,
         processors=max(1, cores // (workspace.settings.gateway_processes or cores)),
+        when_ready=partial(limit_memory, workspace.settings.gateway_memory_mb),
     )
     feast = FeastApp(workspace, max_body_bytes=workspace.settings.max_body_bytes)
-    limit_memory(workspace.settings.gateway_memory_mb)
     serve(mount(feast, serves_feast, app), host, int(port) + 1, app.short_way, is_shared=is_shared)
 
 

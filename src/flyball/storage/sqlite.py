@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flyball.core.errors import BackendError, BackendUnavailableError
+from flyball.core.files import FileRefusedError
 from flyball.storage.db import Params, of_many_rows
 from flyball.storage.schema import BOOKKEEPING, counted_names, migration_names, missing_names, read_statements
 
@@ -119,6 +120,8 @@ class SqliteBackend:
             _undo(connection)
             if "full" in str(error) or "locked" in str(error) or "I/O" in str(error):
                 raise BackendUnavailableError(f"the database could not be written: {error}") from error
+            if "readonly" in str(error):
+                raise FileRefusedError(str(self._path), str(error)) from error
             raise
         except BaseException:
             _undo(connection)

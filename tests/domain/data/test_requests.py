@@ -49,6 +49,7 @@ def test_an_optional_field_may_be_absent() -> None:
         ({"income": 10**400}, "income must be a finite number"),
         ({"income": None}, "income must not be null, but null was given"),
         ({"term": 12.5}, "term must be an int, but 12.5 was given"),
+        ({"term": 12.0}, "term must be an int, but 12.0 was given"),
         ({"term": True}, "term must be an int, but true was given"),
         ({"term": 2**63}, "term must be an int of 64 bits"),
         ({"is_new": 1}, "is_new must be a bool, but 1 was given"),

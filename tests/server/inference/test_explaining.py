@@ -17,7 +17,13 @@ def test_an_answer_is_explained_when_that_is_asked_for(gateway: Gateway) -> None
 
 
 @pytest.mark.parametrize(
-    ("query", "rows", "reason"), [("explain=maybe", 1, "true or false"), ("explain=true", 101, "at most 100")]
+    ("query", "rows", "reason"),
+    [
+        ("explain=maybe", 1, "true or false"),
+        ("explain=true", 101, "at most 100"),
+        ("explian=true", 1, "'explian' in its query"),
+        ("explain=true&version=1", 1, "'version' in its query"),
+    ],
 )
 def test_what_cannot_be_explained_is_refused(gateway: Gateway, query: str, rows: int, reason: str) -> None:
     response = gateway.predict({"rows": [REQUEST] * rows}, f"credit?{query}")

@@ -38,6 +38,7 @@ FORMS: dict[str, Callable[[list[Any]], Any]] = {
     "/v1/models/credit:explain": lambda rows: {"instances": rows},
     "/api/v1.0/predictions": lambda rows: {"data": {"ndarray": rows}},
 }
+HUGE = b" " * 100_000_000
 every_address = pytest.mark.parametrize("path", FORMS)
 
 
@@ -96,6 +97,12 @@ def test_what_is_no_number_of_json_is_refused(gateway: Gateway, path: str, text:
 )
 def test_a_bomb_is_refused_before_it_goes_off(gateway: Gateway, path: str, encoding: str, bomb: bytes) -> None:
     status, told = send(gateway, path, bomb, content_encoding=encoding)
+    assert (status, "1,000,000 bytes" in told) == (413, True)
+
+
+@every_address
+def test_a_client_that_sends_100_mb_before_it_reads_is_told_why(gateway: Gateway, path: str) -> None:
+    status, told = send(gateway, path, HUGE)
     assert (status, "1,000,000 bytes" in told) == (413, True)
 
 

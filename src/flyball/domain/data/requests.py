@@ -64,7 +64,9 @@ class RequestSchema:
 
 def _violation(path: str, problem: _Problem, value: Any) -> Violation:
     rule, demand = problem
-    message = f"{path} {demand}, but {format_value(value)} was given"
+    # Where an int is wanted, 4.0 is not 4.
+    shown = repr(value) if rule == "type" and type(value) is float and math.isfinite(value) else format_value(value)
+    message = f"{path} {demand}, but {shown} was given"
     return Violation(column=path, rule=rule, severity="fail", message=message, value=plain_value(value))
 
 
@@ -95,7 +97,9 @@ def _float_test(null: _Problem | None, wrong_type: _Problem) -> Callable[[Any], 
         if value is None:
             return null
         if type(value) is int:
-            return None if -_GREATEST_INT <= value < _GREATEST_INT else ("infinite", "must be a finite number")
+            return (
+                None if -_GREATEST_INT <= value < _GREATEST_INT else ("infinite", "must be a finite number")
+            )
         if type(value) is not float:
             return wrong_type
         if math.isnan(value):

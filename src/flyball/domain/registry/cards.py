@@ -43,18 +43,19 @@ class CardFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_card(
-    name: str, kind: str, signature: Signature, features: FeaturePlan, rules: Sequence[Rule], facts: CardFacts
+    manifest: Manifest, signature: Signature, features: FeaturePlan, rules: Sequence[Rule], facts: CardFacts
 ) -> str:
     """Return the model card in Markdown; the same package always has the same card."""
     label = f"{facts.lineage.get('label', signature.label)}"
     sections = [
-        f"# {name}",
+        f"# {manifest.model}",
         facts.description or f"A {signature.task} model of `{label}`.",
         "## What it is",
         _list(
             [
-                f"Model: `{kind}`, a {signature.task} model",
+                f"Model: `{manifest.kind}`, a {signature.task} model",
                 f"Answers with {signature.output}",
+                f"Served as {_served_form(manifest)}",
                 f"Label: `{label}`",
             ]
         ),
@@ -72,6 +73,13 @@ def write_card(
         _list(_limits(rules)),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _served_form(manifest: Manifest) -> str:
+    onnx = manifest.onnx
+    if onnx.is_proven and onnx.is_served:
+        return f"ONNX, where ONNX Runtime is installed ({onnx.reason})"
+    return f"it was kept, by the runtime {manifest.runtime} ({onnx.reason})"
 
 
 def write_mlmodel(manifest: Manifest, signature: Signature, versions: Mapping[str, str]) -> bytes:

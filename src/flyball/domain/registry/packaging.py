@@ -135,7 +135,6 @@ def _fill(folder: Path, contents: Contents, runtimes: Runtimes) -> Manifest:
         profile = msgspec.structs.replace(profile, attributions=attributions)
     versions = installed_distributions()
     pins = "".join(f"{name}=={version}\n" for name, version in sorted(versions.items()))
-    card = write_card(contents.model_name, kind, signature, contents.features, contents.rules, contents.card)
     _write_source(folder / files.SOURCE, contents.source)
     manifest = Manifest(
         model=contents.model_name,
@@ -147,6 +146,7 @@ def _fill(folder: Path, contents: Contents, runtimes: Runtimes) -> Manifest:
         flyball=__version__,
         files={},
     )
+    card = write_card(manifest, signature, contents.features, contents.rules, contents.card)
     for name, data in {
         files.SIGNATURE: to_json(signature, indent=2),
         files.PROFILE: to_json(profile, indent=2),

@@ -13,6 +13,9 @@ from flyball.core.errors import ConflictError, InvalidInputError, NotFoundError
 VersionRef = NewType("VersionRef", str)
 """``credit-risk/3``: a model's name and the version's number."""
 
+# A number that a database keeps has 64 bits.
+_MOST_DIGITS = 18
+_LONGEST_SHOWN = 150
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -155,8 +158,11 @@ def parse_ref(text: str) -> tuple[str, int]:
         InvalidInputError: It is not a model's name, a slash and a number.
     """
     model, slash, number = text.rpartition("/")
-    if not slash or not model or not number.isascii() or not number.isdigit() or int(number) < 1:
-        raise InvalidInputError(f"{text!r} is not a model version", hint="Write it as NAME/NUMBER, such as churn/7.")
+    is_number = number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS and int(number) >= 1
+    if not slash or not model or not is_number:
+        raise InvalidInputError(
+            f"{text[:_LONGEST_SHOWN]!r} is not a model version", hint="Write it as NAME/NUMBER, such as churn/7."
+        )
     return model, int(number)
 
 

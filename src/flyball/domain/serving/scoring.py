@@ -33,8 +33,9 @@ class ModelFailedError(BackendError):
     code = "serving/model-failed"
 
     def __init__(self, ref: str, reason: str) -> None:
+        told = f"the model {ref} could not predict: "
         super().__init__(
-            f"the model {ref} could not predict: {reason}",
+            told + reason.removeprefix(told),
             hint="Go back to the version before with: flyball rollback ENDPOINT",
         )
 

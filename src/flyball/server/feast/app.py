@@ -17,7 +17,7 @@ from flyball.domain.features.views import FeatureView
 from flyball.server.asgi import Receive, Scope, Send
 from flyball.server.feast.jobs import MaterialisationJobs
 from flyball.server.feast.wire import GetFeatures, Materialise, PushRows, WriteRows, encode_vectors
-from flyball.server.inference.messages import JSON, DisconnectedError, Reply, allow_header, read_body
+from flyball.server.inference.messages import JSON, DisconnectedError, Reply, allow_header, end_unread, read_body
 from flyball.server.problems import (
     BodyTooLargeError,
     BodyUnreadableError,
@@ -92,6 +92,8 @@ class FeastApp:
             _log.exception("POST %s failed", path)
             reply = Reply(500, _encode({"detail": "something went wrong inside Flyball; its log has the reason"}))
         await _send(send, reply)
+        if reply.is_last:
+            await end_unread(scope, receive, send)
 
     @cached_property
     def _views(self) -> dict[str, FeatureView]:
@@ -205,4 +207,4 @@ async def _send(send: Send, reply: Reply) -> None:
     if reply.is_last:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    await send({"type": "http.response.body", "body": reply.body, "more_body": reply.is_last})

@@ -36,6 +36,7 @@ from flyball.server.inference.messages import (
     Request,
     Scope,
     Send,
+    end_unread,
     read_body,
     wait_until_left,
 )
@@ -90,6 +91,7 @@ class InferenceApp:
         has_batching: Whether requests that wait for a slow model may share a call of it.
         processors: How many this process may keep busy; all by default.
         shelf: Keeps the models, where they may leave the memory.
+        when_ready: Called once everything is loaded, before the first request.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class InferenceApp:
         has_batching: bool = True,
         processors: int = 0,
         shelf: Shelf | None = None,
+        when_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self._plane = plane
         self._prediction_log = log
@@ -119,6 +122,7 @@ class InferenceApp:
         self._lookups = lookups
         self._watchdog = watchdog or Watchdog(0.0)
         self._shelf = shelf
+        self._when_ready = when_ready
         self._is_ready = False
         # One thread of its own: loading a version must not wait behind anything, nor hold up a request.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fleet")
@@ -164,6 +168,7 @@ class InferenceApp:
         gc.collect()
         gc.freeze()
         tasks = [asyncio.create_task(self._follow(loop)), asyncio.create_task(self._rotate())]
+        self._when_ready()
         self._is_ready = True
         self._watchdog.feed()
         await send({"type": "lifespan.startup.complete"})
@@ -235,6 +240,8 @@ class InferenceApp:
             self._apart.do_later(exchange.run_deferred)
         else:
             exchange.run_deferred()
+        if reply.is_last:
+            await end_unread(scope, receive, send)
 
     def answer_read(self, request: Request, exchange: Exchange) -> Reply:
         """Answer a request of the short way's addresses that was read to its end; errors are told in the reply."""
@@ -321,4 +328,4 @@ async def _send(send: Send, reply: Reply) -> None:
         headers.append((b"connection", b"close"))
     headers.extend(reply.headers)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    await send({"type": "http.response.body", "body": reply.body, "more_body": reply.is_last})

@@ -91,9 +91,14 @@ class GatewayConnection(HttpToolsProtocol):
         self._received_bytes += len(data)
         super().data_received(data)
         # The parser keeps a head, and what follows a chunked body, however long it is.
-        if self._received_bytes > self._most_bytes and self._is_receiving and not self.transport.is_closing():
+        is_too_much = self._received_bytes > self._most_bytes and self._is_receiving
+        if is_too_much and not self.transport.is_closing() and not self._is_answered_early():
             self.transport.write(_TOO_LONG)
             self.transport.close()
+
+    def _is_answered_early(self) -> bool:
+        """Tell whether the answer is out and the rest of the body is only taken from the line; see `end_unread`."""
+        return bool(self._cycles) and self._cycles[-1].response_started and not self._cycles[-1].response_complete
 
     def on_message_begin(self) -> None:
         """See `HttpToolsProtocol`."""

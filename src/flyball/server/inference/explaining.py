@@ -4,6 +4,7 @@ from urllib.parse import parse_qsl
 
 from flyball.core.errors import InvalidInputError
 
+_KNOWN = ("explain", "stream")
 _ANSWERS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -31,7 +32,13 @@ def asks_to_stream(query: bytes) -> bool:
 def _asks_for(query: bytes, name: str) -> bool:
     if not query:
         return False
-    asked = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get(name, "false")
+    given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    if unknown := [other for other in given if other not in _KNOWN]:
+        raise InvalidInputError(
+            f"the address has {unknown[0][:100]!r} in its query, which is not understood",
+            hint="There is explain=true and stream=true; versions are named by /v2/models/ENDPOINT/versions/NUMBER.",
+        )
+    asked = given.get(name, "false")
     if asked not in _ANSWERS:
         raise InvalidInputError(f"{name} must be true or false, but {asked[:100]!r} was given")
     return _ANSWERS[asked]

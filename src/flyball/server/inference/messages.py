@@ -1,7 +1,9 @@
 """HTTP requests and replies of the gateway, as its protocols see them."""
 
+import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -16,6 +18,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 JSON = "application/json"
 _FEWEST_COMPRESSED_BYTES = 16_384
 _FASTEST = 1
+# So much, and so long, of a body that nobody wants is taken from the line and thrown away.
+_MOST_UNREAD_BYTES = 250_000_000
+_LONGEST_UNREAD_S = 10.0
+_LONGEST_PAUSE_S = 1.0
 _COMPRESSED = "compressed as its Content-Encoding says"
 # zlib takes its own format and that of gzip, whichever the data begins with.
 _EITHER_FORMAT = zlib.MAX_WBITS | 32
@@ -81,6 +87,21 @@ async def wait_until_left(receive: Receive) -> None:
     """Return when the client has left; call it once a request was read to its end."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def end_unread(scope: Scope, receive: Receive, send: Send) -> None:
+    """End a response whose request was not read to its end, once the client has sent what it said it would.
+
+    Most clients read the answer only then. A connection that is closed while more comes is reset, and the answer is
+    lost with it.
+    """
+    length = dict(scope["headers"]).get(b"content-length", b"")
+    left = int(length) if length.isdigit() and int(length) <= _MOST_UNREAD_BYTES else 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LONGEST_UNREAD_S):
+            while left > 0 and (message := await asyncio.wait_for(receive(), _LONGEST_PAUSE_S)).get("more_body"):
+                left -= len(message["body"])
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def read_request(scope: Scope, receive: Receive, max_body_bytes: int) -> Request:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from flyball.core.errors import BackendError, BackendUnavailableError
-from flyball.core.files import DiskFullError
+from flyball.core.files import DiskFullError, FileRefusedError, is_refused
 
 T = TypeVar("T")
 
@@ -119,6 +119,8 @@ class Environment:
         except lmdb.DiskError as error:
             raise DiskFullError(self._path) from error
         except lmdb.Error as error:
+            if is_refused(str(error)):
+                raise FileRefusedError(str(self._path), str(error)) from error
             raise BackendError(
                 f"{str(self._path)!r} cannot be opened as an online store: {error}",
                 hint="Remove that folder; the next materialisation fills it again.",

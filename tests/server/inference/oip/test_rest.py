@@ -283,6 +283,8 @@ def test_a_wrong_header_length_is_refused(gateway: Gateway, length: str) -> None
         ("GET", "/v2/models/credit/versions/99", 404),
         ("GET", "/v2/models/credit/versions/99/ready", 404),
         ("GET", "/v2/models/credit/versions/abc", 404),
+        ("GET", f"/v2/models/credit/versions/{'9' * 23}", 404),
+        ("POST", f"/v2/models/credit/versions/{'9' * 5_000}/infer", 404),
         ("POST", "/v2/models/credit/versions/%00/infer", 404),
         ("GET", "/v2/nothing", 404),
         ("GET", INFER, 405),
