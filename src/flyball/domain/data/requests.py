@@ -97,9 +97,7 @@ def _float_test(null: _Problem | None, wrong_type: _Problem) -> Callable[[Any], 
         if value is None:
             return null
         if type(value) is int:
-            return (
-                None if -_GREATEST_INT <= value < _GREATEST_INT else ("infinite", "must be a finite number")
-            )
+            return None if -_GREATEST_INT <= value < _GREATEST_INT else ("infinite", "must be a finite number")
         if type(value) is not float:
             return wrong_type
         if math.isnan(value):
