@@ -129,7 +129,12 @@ class House:
     """Everything that a data plane needs, wired to folders of a test."""
 
     def __init__(
-        self, root: Path, clock: Clock | None = None, check_every_s: float | None = 0, **endpoint: Any
+        self,
+        root: Path,
+        clock: Clock | None = None,
+        check_every_s: float | None = 0,
+        further: Sequence[ServedEndpoint] = (),
+        **endpoint: Any,
     ) -> None:
         self.clock = clock or SimulatedClock(START)
         self.db = Database(f"sqlite:///{root / 'flyball.db'}")
@@ -142,7 +147,7 @@ class House:
         self._live = root / "live"
         served = ServedEndpoint(**({"name": "credit", "model": "m"} | endpoint))
         self.fleet = Fleet(
-            [served],
+            [served, *further],
             champions=self,
             rollouts=self.rollouts,
             loader=self,

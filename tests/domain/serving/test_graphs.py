@@ -14,6 +14,7 @@ from flyball.core.errors import FlyballError
 from flyball.domain.loop.endpoints import Endpoint, check_graphs
 from flyball.domain.serving.answers import Answer
 from flyball.domain.serving.deadlines import Deadlines, LateError
+from flyball.domain.serving.fleet import ServedEndpoint
 from flyball.domain.serving.graphs import check_graph, constant, describe, ensemble, fallback, model, route
 from flyball.domain.serving.rollouts import canary, shadow
 
@@ -298,3 +299,36 @@ def test_work_that_is_given_up_keeps_its_thread_and_no_more() -> None:
     assert deadlines.run(lambda: 8, 1) == 8
     with pytest.raises(ZeroDivisionError):
         deadlines.run(lambda: 1 // 0, 1)
+
+
+def test_a_thread_that_was_kept_too_long_is_replaced_so_often_that_memory_holds() -> None:
+    gate = threading.Event()
+    deadlines = Deadlines(workers=1, lost_after_s=0.01)
+    for _ in range(8):
+        with pytest.raises(LateError) as late:
+            deadlines.run(lambda: gate.wait(20), 0.02)
+        assert late.value.is_begun
+        time.sleep(0.02)
+    with pytest.raises(LateError) as late:
+        deadlines.run(lambda: 7, 10)
+    assert not late.value.is_begun
+    gate.set()
+
+
+def test_a_model_that_hangs_keeps_the_threads_of_its_own_endpoint_only(make_house: Callable[..., House]) -> None:
+    gate = threading.Event()
+
+    def hang(frame: pl.DataFrame) -> Any:
+        gate.wait(20)
+        return fixed(0.2)(frame)
+
+    other = ServedEndpoint(name="second", model="other", graph=fallback("other", to=0.1, within="10s"))
+    house = make_house(fallback("m", to=0.5, within="20ms"), further=[other])
+    house.go_live(house.add(1, hang))
+    house.add_other("other/1", fixed(0.6))
+    told = [house.plane.predict("credit", [REQUEST])[0] for _ in range(9)]
+    assert {answer.prediction for answer in told} == {0.5}
+    assert "within 20 ms" in told[0].warnings[0].message
+    assert "was not asked" in told[8].warnings[0].message
+    assert house.plane.predict("second", [REQUEST])[0].prediction == 0.6
+    gate.set()

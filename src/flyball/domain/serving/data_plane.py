@@ -55,7 +55,8 @@ class DataPlane:
         self._clock = clock
         self._ids = ids or IdSource(clock)
         self._direct = DirectPlane(lookup, log, clock, self._ids)
-        self._deadlines = Deadlines()
+        # One for each endpoint that is a graph: a model that hangs keeps threads of its own endpoint only.
+        self._deadlines: dict[str, Deadlines] = {}
 
     def find_direct(self, endpoint: str, pinned: LoadedVersion | None = None) -> DirectVersion | None:
         """Return what reads requests to an endpoint for the short way; None where only `predict` answers.
@@ -314,7 +315,7 @@ class DataPlane:
             line.others,
             self._lookup,
             served.on_violation,
-            self._deadlines,
+            self._deadlines.get(served.name) or self._deadlines.setdefault(served.name, Deadlines()),
             has_fallbacks=variant is Variant.LIVE,
         )
         return scorer.score(served.graph, requests, times)

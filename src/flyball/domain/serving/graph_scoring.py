@@ -32,8 +32,9 @@ class ModelLateError(BackendError):
 
     code = "serving/model-late"
 
-    def __init__(self, node: str, limit_s: float) -> None:
-        super().__init__(f"{node} did not answer within {limit_s * 1000:g} ms")
+    def __init__(self, node: str, limit_s: float, *, is_asked: bool = True) -> None:
+        asked = f"{node} did not answer within {limit_s * 1000:g} ms"
+        super().__init__(asked if is_asked else f"{node} was not asked: too many calls of it have not come back")
 
 
 class PreparationError(BackendError):
@@ -182,9 +183,9 @@ class GraphScorer:
         limit_s = node.within.total_seconds()
         try:
             return self._deadlines.run(lambda: self.score(node.first, rows, at), limit_s)
-        except LateError:
+        except LateError as error:
             name = node.first.name if isinstance(node.first, ModelNode) else "the first node"
-            late = ModelLateError(name, limit_s)
+            late = ModelLateError(name, limit_s, is_asked=error.is_begun)
             return [_failed(late, self._own.ref) for _ in rows]
 
 
