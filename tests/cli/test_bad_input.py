@@ -262,6 +262,15 @@ def test_a_missing_field_is_named(trained: Path, flyball: Command) -> None:
     assert_refused(flyball(trained, "predict", "parcel", "--json", json.dumps(request)), "weight_kg", "missing")
 
 
+def test_a_first_label_that_is_no_number_is_refused_where_the_model_was_trained_on_numbers(
+    trained: Path, flyball: Command
+) -> None:
+    prediction = json.loads(flyball(trained, "predict", "parcel", "--json", json.dumps(REQUEST)).out)["prediction_id"]
+    assert_refused(flyball(trained, "label", prediction, "maybe"), "are numbers", "'maybe'")
+    assert "turned out to be 1" in flyball(trained, "label", prediction, "true").out
+    assert "taken back" in flyball(trained, "label", prediction, "null").out
+
+
 # homes
 
 

@@ -104,7 +104,7 @@ def predict(place: Place, endpoint: str, request: str, explain: bool) -> None:
 @json_option
 @place_options
 def label(place: Place, prediction: str, value: str, at: str | None, as_json: bool) -> None:
-    """Say how PREDICTION (its id) turned out: VALUE is what really happened.
+    """Say how PREDICTION (its id) turned out: VALUE is what really happened, or null to take back what was said.
 
     \b
     Example:
@@ -115,7 +115,15 @@ def label(place: Place, prediction: str, value: str, at: str | None, as_json: bo
 
     home = Home(place.project, place.home)
     kept = home.label(prediction, _read_value(value), at=parse_instant(at, what="--at") if at else None)
-    emit(kept, as_json=as_json, text=lambda _: f"kept: {prediction} turned out to be {value}")
+    emit(kept, as_json=as_json, text=lambda kept: _tell_label(prediction, kept.value))
+
+
+def _tell_label(prediction: str, value: Any) -> str:
+    if value is None:
+        return f"taken back: {prediction} has no label"
+    from flyball.domain.data.wording import format_value
+
+    return f"kept: {prediction} turned out to be {format_value(value)}"
 
 
 def _read_value(text: str) -> Any:
@@ -123,7 +131,7 @@ def _read_value(text: str) -> Any:
         value = from_json(text, Any)
     except InvalidInputError:
         return text
-    return value if isinstance(value, int | float | bool | str) else text
+    return value if value is None or isinstance(value, int | float | bool | str) else text
 
 
 def _compute(place: Place, endpoint: str, body: dict[str, Any], *, explain: bool) -> Any:

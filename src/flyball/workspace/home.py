@@ -160,6 +160,7 @@ class Home:
             self.clock,
             self.home / "predictions",
             ids=self.ids,
+            label_type_of=self.registry.find_label_type,
         )
 
     @cached_property

@@ -162,6 +162,7 @@ class Rooms(Home):
             ids=self.ids,
             mask_of=lambda name: self.masks.of(name),
             is_log_synced=self.settings.durable == "disk",
+            label_type_of=self.registry.find_label_type,
         )
 
     @cached_property

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -7,8 +8,10 @@ import pytest
 from flyball.core.clock import SimulatedClock
 from flyball.core.errors import InvalidInputError, NotFoundError
 from flyball.domain.features.labels import LabelRule
+from flyball.domain.journal.service import Journal
 from flyball.domain.predictions.labels import GivenLabel, LabelValueError
 from flyball.domain.predictions.service import PredictionService
+from flyball.storage.db import Database
 
 BY_ENTITY = LabelRule(
     spine="applications",
@@ -85,6 +88,24 @@ def test_text_among_numbers_is_refused(service: PredictionService, new_record: A
     service.add_label(records[0].id, 1)
     with pytest.raises(LabelValueError, match="are numbers, but 'yes' was given"):
         service.add_label(records[1].id, "yes")
+
+
+def test_the_first_label_must_be_of_the_kind_that_the_model_was_trained_on(
+    db: Database, clock: SimulatedClock, tmp_path: Path, new_record: Any
+) -> None:
+    service = PredictionService(
+        db, Journal(db, clock), clock, tmp_path / "predictions", label_type_of={"credit-risk/3": "bool"}.get
+    )
+    record = new_record(version="credit-risk/3")
+    service.log.append("credit", [record])
+    with pytest.raises(LabelValueError, match="are numbers, but 'yes' was given"):
+        service.add_label(record.id, "yes")
+    report = service.add_labels([GivenLabel(prediction_id=record.id, value="yes")])
+    assert (report.added, [found.message for found in report.refused]) == (
+        0,
+        ["the labels of 'credit' are numbers, but 'yes' was given"],
+    )
+    assert service.add_label(record.id, True).value == 1.0
 
 
 def test_text_labels_come_back_as_text(service: PredictionService, new_record: Any) -> None:

@@ -1,6 +1,6 @@
 """The one way into what was asked, answered and turned out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +43,8 @@ from flyball.domain.predictions.records import PredictionRecord
 from flyball.domain.predictions.sealing import OnSealed, Sealer, SealResult
 from flyball.storage.db import Database, Transaction
 
+_NUMBERS = ("int", "float", "bool")
+
 
 class PredictionService:
     """Keeps predictions and labels of one home.
@@ -56,6 +58,7 @@ class PredictionService:
         limits: When this process closes a segment of its log.
         mask_of: See `PredictionLog`.
         is_log_synced: Whether what is logged survives a power cut, too.
+        label_type_of: Tells of what type the label was that a version was trained on; None where that is not known.
     """
 
     def __init__(
@@ -69,8 +72,10 @@ class PredictionService:
         limits: SegmentLimits | None = None,
         mask_of: MaskOf | None = None,
         is_log_synced: bool = False,
+        label_type_of: Callable[[str], str | None] = lambda version: None,
     ) -> None:
         self._db = db
+        self._label_type_of = label_type_of
         self._clock = clock
         self._root = root
         self.log = PredictionLog(root, clock, ids or IdSource(clock), limits, mask_of, is_synced=is_log_synced)
@@ -202,8 +207,9 @@ class PredictionService:
             known_at=known_at or now,
             source=source,
         )
+        [kind] = self._kinds([label]).values()
         with self._db.begin() as tx:
-            check_same_kind(checked, _any_label(tx, record.endpoint), record.endpoint)
+            check_same_kind(checked, kind, record.endpoint)
             store.insert_label(tx, label, to_us(now))
         return label
 
@@ -323,13 +329,26 @@ class PredictionService:
             labels = labels.filter(pl.col("label_known_at") > known_after)
         return self._reader.labelled(endpoint, labels, Span(since, until), version=version, variant=variant)
 
+    def _kinds(self, labels: Sequence[LabelVersion]) -> dict[str, LabelValue]:
+        """Return a label of the kind that each endpoint has; where it has none, of what its model was trained on."""
+        kinds: dict[str, LabelValue] = {}
+        for label in labels:
+            if label.endpoint in kinds:
+                continue
+            with self._db.read() as tx:
+                kinds[label.endpoint] = _any_label(tx, label.endpoint)
+            if kinds[label.endpoint] is None and (record := self.find(label.prediction_id)) is not None:
+                is_number = self._label_type_of(record.version) in _NUMBERS
+                kinds[label.endpoint] = 0.0 if is_number else None
+        return kinds
+
     def _keep(
         self, labels: Sequence[LabelVersion], now: datetime, *, unmatched: int, refused: list[LabelProblem]
     ) -> LabelReport:
         added = known_already = 0
+        kinds = self._kinds(labels)
         if labels:
             with self._db.begin() as tx:
-                kinds: dict[str, LabelValue] = {}
                 for label in labels:
                     if kinds.get(label.endpoint) is None:
                         kinds[label.endpoint] = _any_label(tx, label.endpoint)

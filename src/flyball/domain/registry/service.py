@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 from flyball.core.clock import Clock
-from flyball.core.encoding import to_canonical_json
+from flyball.core.encoding import from_json, to_canonical_json
 from flyball.core.errors import ConflictError, InvalidInputError
 from flyball.domain.access.service import AccessService
 from flyball.domain.journal.service import Journal
@@ -21,7 +21,8 @@ from flyball.domain.registry.evidence import Evidence
 from flyball.domain.registry.gates import AUTOMATIC, GatePlan, ModelGates
 from flyball.domain.registry.ledger import Findings, Ledger, NewVersion
 from flyball.domain.registry.lookups import check_alias, find_evidence, get_version, list_aliases, require_model
-from flyball.domain.registry.packages import Package, open_package
+from flyball.domain.registry.packages import SIGNATURE, Package, open_package
+from flyball.domain.registry.signatures import Signature
 from flyball.domain.registry.versions import (
     Approval,
     Change,
@@ -29,6 +30,7 @@ from flyball.domain.registry.versions import (
     ModelVersion,
     Status,
     next_status,
+    parse_ref,
 )
 from flyball.storage.db import Database, Transaction
 
@@ -152,6 +154,15 @@ class RegistryService:
             PackageDamagedError: A file is missing or is not what the registry made.
         """
         return open_package(self.packages_root / self.get(ref).package_digest)
+
+    def find_label_type(self, ref: str) -> str | None:
+        """Return of what type the label was that a version was trained on; None where nobody knows."""
+        with self._db.read() as tx:
+            known = store.find_version(tx, *parse_ref(ref)) if ref else None
+        path = self.packages_root / known.package_digest / SIGNATURE if known and known.package_digest else None
+        if path is None or not path.is_file():
+            return None
+        return from_json(path.read_bytes(), Signature, what=str(path)).label_dtype
 
     def list_unpackaged(self, model: str) -> list[ModelVersion]:
         """Return a model's versions that clients registered and that wait for a package, by number."""
