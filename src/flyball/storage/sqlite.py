@@ -13,6 +13,8 @@ from flyball.core.files import FileRefusedError
 from flyball.storage.db import Params, of_many_rows
 from flyball.storage.schema import BOOKKEEPING, counted_names, migration_names, missing_names, read_statements
 
+# As SQLite says it where the system lets nobody write.
+_REFUSALS = ("readonly", "unable to open database file")
 _BUSY_TIMEOUT_MS = 30_000
 _LENGTHS = (100, 10)
 # SQLite begins its log of changes anew after 1,000 pages of 4 KB; a large transaction may come on top.
@@ -82,6 +84,8 @@ class SqliteBackend:
         try:
             _migrate(self._connection())
         except sqlite3.DatabaseError as error:
+            if any(words in str(error) for words in _REFUSALS):
+                raise FileRefusedError(str(path), str(error)) from error
             raise BackendError(
                 f"{str(path)!r} cannot be opened as a database: {error}",
                 hint="Restore it from a backup, or choose another folder with --home.",
@@ -120,7 +124,7 @@ class SqliteBackend:
             _undo(connection)
             if "full" in str(error) or "locked" in str(error) or "I/O" in str(error):
                 raise BackendUnavailableError(f"the database could not be written: {error}") from error
-            if "readonly" in str(error):
+            if any(words in str(error) for words in _REFUSALS):
                 raise FileRefusedError(str(self._path), str(error)) from error
             raise
         except BaseException:
