@@ -1,5 +1,6 @@
 """``flyball up`` in a folder that declares nothing: a server of runs, models and traces."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from flyball.core.errors import BackendUnavailableError
 from flyball.workspace.live_runs import ServerDestination
-from tests.stories.system import System
+from tests.stories.system import System, wait_for
 
 LEAST = {"polars", "numpy", "pandas", "sklearn", "litestar", "pyarrow"}
 
@@ -53,3 +54,24 @@ def test_two_processes_keep_what_clients_log(system: System) -> None:
     with urlopen(f"http://127.0.0.1:{system.port}/", timeout=10) as page:
         assert page.headers["content-type"].startswith("text/html")
         assert b"/api/2.0/mlflow/runs/get" in page.read()
+
+
+def test_it_listens_at_the_loopback_address_of_ipv6(system: System) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    (system.project / "flyball.toml").write_text('host = "::1"\n')
+    system.launch()
+
+    def answers() -> bool:
+        assert system.process is not None and system.process.poll() is None, system.told()
+        try:
+            with urlopen(f"http://[::1]:{system.port}/health", timeout=10) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    wait_for(answers, "it answers at ::1")
+    assert f"MLFLOW_TRACKING_URI=http://[::1]:{system.port}" in system.told()

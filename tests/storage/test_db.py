@@ -313,3 +313,23 @@ def test_homes_within_a_home_keep_to_themselves(tmp_path: Path) -> None:
     assert database_url(tmp_path, url) == url
     assert database_url(tmp_path / "samples" / "1%", url).startswith("sqlite:///")
     assert database_url(tmp_path / "replays" / "weekly", url).startswith("sqlite:///")
+
+
+def test_a_damaged_or_closed_file_is_told_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    db = Database(f"sqlite:///{path}")
+    with db.begin() as tx:
+        tx.execute("CREATE TABLE thing (name TEXT PRIMARY KEY)")
+        tx.execute_many("INSERT INTO thing VALUES (?)", [(f"{number:0500}",) for number in range(2_000)])
+    db.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40_960] + b"x" * (len(whole) - 40_960))
+    with pytest.raises(BackendError, match=f"'{path}' is damaged.*(?s:.)*flyball import flyball"), db.read() as tx:
+        tx.rows("SELECT count(name), max(name) FROM thing ORDER BY name")
+    db.close()
+    path.write_bytes(whole)
+    reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+    db._backend._local.connection = reader  # type: ignore[attr-defined]  # the file may be read by this user only
+    with pytest.raises(BackendError, match="attempt to write a readonly database"), db.begin() as tx:
+        tx.execute("DELETE FROM thing")
+    db.close()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @json_option
 @place_options
 def gc(place: Place, older_than: str, grace: str, dry_run: bool, as_json: bool) -> None:
-    r"""Remove for good what was deleted, and bytes that nothing needs. Everything may go on meanwhile.
+    """Remove for good what was deleted, and bytes that nothing needs. Everything may go on meanwhile.
 
     What a run, a version, a view or a table's last state refers to stays; so does a deleted run that made a version.
 

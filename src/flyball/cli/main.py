@@ -3,7 +3,6 @@
 import importlib
 import keyword
 import sys
-from pathlib import Path
 
 import click
 
@@ -109,9 +108,18 @@ def _tell_of_a_bug(error: Exception) -> int:
     import tempfile
     import traceback
 
-    report = Path(tempfile.gettempdir()) / "flyball-crash.txt"
-    report.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    details = "".join(traceback.format_exception(error))
     click.echo(f"error[flyball/internal]: {type(error).__name__}: {error}", err=True)
+    try:
+        # A name of its own: a file of another user, or a link that somebody laid there, must not be in the way.
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="flyball-crash-", suffix=".txt", delete=False, encoding="utf-8", errors="replace"
+        ) as file:
+            file.write(details)
+        report = file.name
+    except OSError:
+        click.echo(details, err=True)
+        report = "the lines above"
     click.echo(f"hint: This is a bug in Flyball. The details are in {report}; please report them.", err=True)
     return 1
 

@@ -77,12 +77,13 @@ def mlflow(place: Place, uri: str, artifacts: Path | None, as_json: bool) -> int
       flyball import mlflow --from sqlite:///mlflow.db --artifacts mlartifacts
     """
     from flyball.cli.progress import telling
+    from flyball.cli.running import find_running
     from flyball.workspace.home import Home
     from flyball.workspace.porting.importing import Importer
     from flyball.workspace.porting.opening import open_source
     from flyball.workspace.porting.reports import draw_report
 
-    source = open_source(uri, artifacts)
+    source = open_source(uri, artifacts, own=find_running(place.home))
     try:
         with telling() as tell:
             report = Importer(Home(place.project, place.home), source, tell).bring()

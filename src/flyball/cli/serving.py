@@ -9,7 +9,7 @@ from flyball.cli.running import ask, find_running
 from flyball.core.encoding import from_json
 from flyball.core.errors import InvalidInputError
 from flyball.core.settings import PROJECT_FILE, has_project, load_settings
-from flyball.server.ports import find_grpc_port
+from flyball.server.ports import find_grpc_port, host_of_url
 from flyball.server.up import Up
 
 
@@ -35,7 +35,7 @@ def up(place: Place, host: str | None, port: int | None) -> None:
         click.echo(line, err=True)
 
     if not has_project(place.project):
-        address = f"http://{settings.host}:{settings.port}"
+        address = f"http://{host_of_url(settings.host)}:{settings.port}"
         greeting = [
             f"There is no {PROJECT_FILE} in {str(place.project)!r}: runs and models of other programs are kept.",
             f"MLflow       export MLFLOW_TRACKING_URI={address}",
@@ -46,12 +46,12 @@ def up(place: Place, host: str | None, port: int | None) -> None:
         return
     endpoints = _list_endpoints(place)
     grpc_port = find_grpc_port(settings.port, settings.grpc_port)
-    base = f"http://{settings.host}"
+    base = f"http://{host_of_url(settings.host)}"
     greeting = [
         f"API          {base}:{settings.port}          (GET /health, /status, /events)",
         *(f"predictions  {base}:{settings.port + 1}/predict/{name}" for name in endpoints),
         f"protocols    {base}:{settings.port + 1}/          (Open Inference, KServe, MLflow; /openapi.json, /metrics)",
-        *([f"gRPC         {settings.host}:{grpc_port}"] if grpc_port else []),
+        *([f"gRPC         {host_of_url(settings.host)}:{grpc_port}"] if grpc_port else []),
         "Ctrl-C stops everything.",
     ]
     further_ports = [settings.port + 1, *([grpc_port] if grpc_port else [])]

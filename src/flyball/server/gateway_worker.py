@@ -18,7 +18,7 @@ from flyball.server.inference.watchdog import Watchdog
 from flyball.server.lifeline import when_supervisor_ends
 from flyball.server.logs import set_up_logging
 from flyball.server.memory import limit_memory
-from flyball.server.ports import find_grpc_port
+from flyball.server.ports import find_grpc_port, host_of_url
 from flyball.workspace.outline import find_outline, keep_outline
 from flyball.workspace.workspace import Workspace
 
@@ -60,7 +60,7 @@ def work(project: str, home: str, host: str, port: str, worker: str = "0", *, is
         max_body_bytes=workspace.settings.max_body_bytes,
         most_waiting=workspace.settings.gateway_waiting,
         timeout_s=workspace.settings.gateway_timeout_seconds,
-        grpc_address=f"{host}:{grpc_port}" if grpc_port else "",
+        grpc_address=f"{host_of_url(host)}:{grpc_port}" if grpc_port else "",
         telemetry=telemetry,
         loads=workspace.loader,
         lookups=workspace.features.take_counts,

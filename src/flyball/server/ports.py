@@ -1,6 +1,11 @@
-"""Where inference over gRPC listens."""
+"""Where the servers listen, and how that is written."""
 
 from importlib.util import find_spec
+
+
+def host_of_url(host: str) -> str:
+    """Return a host as it is written in an address: one of IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def find_grpc_port(port: int, setting: int) -> int | None:

@@ -181,7 +181,7 @@ def _wait_for_port(host: str, port: int) -> None:
     """Wait until a port is free: the children of a killed supervisor need a moment to leave."""
     deadline = monotonic_s() + _PORT_WAIT_S
     while True:
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))

@@ -13,12 +13,13 @@ from flyball.core.files import FileRefusedError
 from flyball.storage.db import Params, of_many_rows
 from flyball.storage.schema import BOOKKEEPING, counted_names, migration_names, missing_names, read_statements
 
-# As SQLite says it where the system lets nobody write.
-_REFUSALS = ("readonly", "unable to open database file")
 _BUSY_TIMEOUT_MS = 30_000
 _LENGTHS = (100, 10)
 # SQLite begins its log of changes anew after 1,000 pages of 4 KB; a large transaction may come on top.
 _ROOM_BYTES = 4_400_000
+_PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR}
+_REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class SqliteTransaction:
@@ -84,8 +85,8 @@ class SqliteBackend:
         try:
             _migrate(self._connection())
         except sqlite3.DatabaseError as error:
-            if any(words in str(error) for words in _REFUSALS):
-                raise FileRefusedError(str(path), str(error)) from error
+            if _code(error) not in _DAMAGED:
+                self._tell(error)
             raise BackendError(
                 f"{str(path)!r} cannot be opened as a database: {error}",
                 hint="Restore it from a backup, or choose another folder with --home.",
@@ -94,11 +95,12 @@ class SqliteBackend:
     @contextmanager
     def begin(self) -> Iterator[SqliteTransaction]:
         """See `Database.begin`."""
-        connection = self._connection()
         try:
+            connection = self._connection()
             connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            raise BackendUnavailableError(f"the database is busy: {error}") from error
+        except sqlite3.DatabaseError as error:
+            self._tell(error)
+            raise
         with self._committing(connection) as tx:
             yield tx
 
@@ -120,12 +122,9 @@ class SqliteBackend:
         try:
             yield SqliteTransaction(connection)
             connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             _undo(connection)
-            if "full" in str(error) or "locked" in str(error) or "I/O" in str(error):
-                raise BackendUnavailableError(f"the database could not be written: {error}") from error
-            if any(words in str(error) for words in _REFUSALS):
-                raise FileRefusedError(str(self._path), str(error)) from error
+            self._tell(error)
             raise
         except BaseException:
             _undo(connection)
@@ -134,15 +133,33 @@ class SqliteBackend:
     @contextmanager
     def read(self) -> Iterator[SqliteTransaction]:
         """See `Database.read`."""
-        connection = self._connection()
-        if connection.in_transaction:
-            yield SqliteTransaction(connection)
-            return
-        connection.execute("BEGIN")
         try:
-            yield SqliteTransaction(connection)
-        finally:
-            _undo(connection)
+            connection = self._connection()
+            if connection.in_transaction:
+                yield SqliteTransaction(connection)
+                return
+            connection.execute("BEGIN")
+            try:
+                yield SqliteTransaction(connection)
+            finally:
+                _undo(connection)
+        except sqlite3.DatabaseError as error:
+            self._tell(error)
+            raise
+
+    def _tell(self, error: sqlite3.DatabaseError) -> None:
+        """Raise in words what is wrong with the file or its disk; what is wrong with a statement is left to others."""
+        code = _code(error)
+        path = str(self._path)
+        if code in _PASSING:
+            raise BackendUnavailableError(f"the database {path!r} could not be used: {error}") from error
+        if code in _REFUSED:
+            raise FileRefusedError(path, str(error)) from error
+        if code in _DAMAGED:
+            raise BackendError(
+                f"the database {path!r} is damaged: {error}",
+                hint="Restore it from a backup, or fill another home with: flyball import flyball ARCHIVE.",
+            ) from error
 
     def make_room(self) -> None:
         """See `Database.make_room`."""
@@ -186,6 +203,11 @@ class SqliteBackend:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA case_sensitive_like = ON")  # as in PostgreSQL
         return connection
+
+
+def _code(error: sqlite3.DatabaseError) -> int:
+    # The upper bits tell finer kinds; a misuse of the module itself has no code.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _undo(connection: sqlite3.Connection) -> None:

@@ -173,6 +173,35 @@ def test_what_is_no_metric_is_refused_by_name(home: Home, name: str, value: obje
         run.log_metric(name, value)  # type: ignore[arg-type]
 
 
+def test_what_is_neither_text_nor_bytes_is_refused_by_name(home: Home) -> None:
+    with open_run(home, destination(home)) as run:
+        with pytest.raises(InvalidInputError, match=r"'plan\.json' cannot be kept: {'a': 1} is neither"):
+            run.log_artifact("plan.json", {"a": 1})  # type: ignore[arg-type]
+        with pytest.raises(InvalidInputError, match="'depth' names no parameters"):
+            run.log_params("depth")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="5 is no text"):
+        fb.run(5, home=home.home)  # type: ignore[arg-type]
+
+
+def test_a_disk_without_room_is_told_and_leaves_what_was_logged(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys\n"
+        "from flyball.core.errors import BackendUnavailableError\n"
+        "from flyball.domain.tracking.spool import Spool\n"
+        "from pathlib import Path\n"
+        "spool = Spool(Path(sys.argv[1]))\n"
+        "first = spool.put_bytes(b'x' * 9_000)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))\n"
+        "try:\n    spool.put_bytes(b'x' * 9_000)\n"
+        "except BackendUnavailableError as error:\n    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "1")], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "cannot be spooled" in done.stdout
+    assert [file.stat().st_size for file in (tmp_path / "1" / "blobs").iterdir()] == [9_000]
+
+
 @pytest.mark.parametrize("name", ["../up", "/etc/x", "a/../../b"])
 def test_an_artifact_cannot_leave_its_run(home: Home, name: str) -> None:
     with open_run(home, destination(home)) as run, pytest.raises(InvalidInputError, match="Invalid path"):
@@ -416,7 +445,7 @@ def test_a_tag_that_cannot_be_kept_is_refused(home: Home, value: str) -> None:
         run.set_tag("t", value)
 
 
-@pytest.mark.parametrize("step", ["three", None, 2**63, math.inf])
+@pytest.mark.parametrize("step", ["three", None, 1.5, math.nan, 2**63, math.inf])
 def test_a_step_that_is_no_whole_number_is_refused(home: Home, step: object) -> None:
     with open_run(home, destination(home)) as run, pytest.raises(InvalidInputError, match="step of metric 'loss'"):
         run.log_metric("loss", 1.0, step=step)  # type: ignore[arg-type]

@@ -269,6 +269,12 @@ def test_what_is_no_store_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         open_source(uri)
 
 
+@pytest.mark.parametrize("uri", ["http://localhost:3592", "http://127.0.0.1:3592/", "http://[::1]:3592"])
+def test_the_server_of_the_home_itself_is_no_source(uri: str) -> None:
+    with pytest.raises(SourceInvalidError, match="is the server of this home itself"):
+        open_source(uri, own=("127.0.0.1", 3592))
+
+
 def test_a_server_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     from flyball.workspace.porting import connections
 

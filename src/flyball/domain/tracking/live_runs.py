@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import reprlib
 import sys
 import threading
 from collections.abc import Mapping
@@ -100,6 +101,10 @@ class LiveRun:
             InvalidInputError: A name is empty or too long.
             ConflictError: The run has ended.
         """
+        if not isinstance(values, Mapping):
+            raise InvalidInputError(
+                f"{reprlib.repr(values)} names no parameters", hint='Give a dictionary, such as {"depth": 3}.'
+            )
         texts = [(_checked(name, "parameter"), param_text(value)) for name, value in values.items()]
         for start in range(0, len(texts), _PARAMS_AT_ONCE):
             self._append(Params(dict(texts[start : start + _PARAMS_AT_ONCE])))
@@ -135,10 +140,15 @@ class LiveRun:
         if isinstance(content, Path):
             if not content.is_file():
                 raise InvalidInputError(f"artifact {name!r} cannot be kept: there is no file {str(content)!r}")
-            digest, size = self._spool.put_file(content), content.stat().st_size
-        else:
-            data = content.encode() if isinstance(content, str) else content
+            digest, size = self._spool.put_file(content)
+        elif isinstance(content, str | bytes | bytearray | memoryview):
+            data = content.encode() if isinstance(content, str) else bytes(content)
             digest, size = self._spool.put_bytes(data), len(data)
+        else:
+            raise InvalidInputError(
+                f"artifact {name!r} cannot be kept: {reprlib.repr(content)} is neither bytes, text nor a Path",
+                hint="Write it to a file, or as JSON, first.",
+            )
         self._append(Kept(name, digest, size))
 
     def finish(self, *, error: str = "", timeout: timedelta = _FINISH_TIMEOUT) -> None:
@@ -217,14 +227,16 @@ class LiveRun:
 
 def _checked(name: str, what: str) -> str:
     if not isinstance(name, str) or not name.strip() or "\0" in name:
-        raise InvalidInputError(f"{name!r} is no name of a {what}", hint="Give it a text of at least one letter.")
+        raise InvalidInputError(f"{name!r} is no name for this {what}", hint="Give it a text of at least one letter.")
     if len(name) > _LONGEST_NAME:
-        raise InvalidInputError(f"the name of a {what} has {len(name):,} signs; {_LONGEST_NAME} are the most")
+        raise InvalidInputError(f"the name of this {what} has {len(name):,} signs; {_LONGEST_NAME} are the most")
     return _text_of(name)
 
 
 def _text_of(text: str) -> str:
     """Return a text that can be written in UTF-8 and kept in every database."""
+    if not isinstance(text, str):
+        raise InvalidInputError(f"{reprlib.repr(text)} is no text", hint="Give it as a str.")
     try:
         text.encode()
     except UnicodeEncodeError as error:

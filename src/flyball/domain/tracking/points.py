@@ -58,6 +58,8 @@ def check_step(name: str, step: Any) -> int:
         found = int(step)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"the step of metric {name!r} is {_shown(step)}, which is no whole number") from error
+    if isinstance(step, float) and step != found:
+        raise InvalidInputError(f"the step of metric {name!r} is {_shown(step)}, which is no whole number")
     if found not in _STEPS:
         raise InvalidInputError(f"the step of metric {name!r} is {_shown(step)}; it has more than 64 bits")
     return found

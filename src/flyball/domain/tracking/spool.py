@@ -71,22 +71,40 @@ class Spool:
             raise _unavailable(self.folder, OSError("no space is left"))
 
     def put_bytes(self, data: bytes | memoryview) -> str:
-        """Keep bytes beside the records and return their digest."""
+        """Keep bytes beside the records and return their digest.
+
+        Raises:
+            BackendUnavailableError: They could not be written, such as on a full disk.
+        """
+        copy = self._new_copy()
+        try:
+            copy.write_bytes(data)
+        except OSError as error:
+            copy.unlink(missing_ok=True)
+            raise _unavailable(self.folder, error) from error
         digest = digest_bytes(data)
-        (self.folder / _BLOBS / digest).write_bytes(data)
+        copy.rename(self.folder / _BLOBS / digest)
         return digest
 
-    def put_file(self, path: Path) -> str:
-        """Keep a copy of a file as it is now and return its digest."""
-        copy = self.folder / _BLOBS / f".{os.getpid()}-{os.urandom(6).hex()}"
+    def put_file(self, path: Path) -> tuple[str, int]:
+        """Keep a copy of a file as it is now and return its digest and its length, which may grow meanwhile.
+
+        Raises:
+            BackendUnavailableError: It could not be copied, such as on a full disk.
+        """
+        copy = self._new_copy()
         try:
             shutil.copyfile(path, copy)
         except OSError as error:
             copy.unlink(missing_ok=True)
             raise _unavailable(self.folder, error) from error
-        digest = digest_file(copy)
+        digest, size = digest_file(copy), copy.stat().st_size
         copy.rename(self.folder / _BLOBS / digest)
-        return digest
+        return digest, size
+
+    def _new_copy(self) -> Path:
+        # Renamed when it is whole: the same content may lie there already, and wait to be sent.
+        return self.folder / _BLOBS / f".{os.getpid()}-{os.urandom(6).hex()}"
 
     def close(self) -> None:
         """Give the spool up; nothing can be appended any more."""
