@@ -2,6 +2,8 @@
 
 import hashlib
 import random
+import sqlite3
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -125,6 +127,28 @@ def test_a_lost_or_broken_index_costs_only_space(blobs: LocalBlobStore) -> None:
         digest, took = put(blobs, data)
         assert took == len(data)
         assert get(blobs, digest) == data
+
+
+def test_an_index_with_broken_pages_is_made_again(blobs: LocalBlobStore) -> None:
+    rng = random.Random(6)
+    data = rng.randbytes(9 * MB)
+    put(blobs, data)
+    index = blobs.root / "chunks.db"
+    with closing(sqlite3.connect(index)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = index.read_bytes()
+    index.write_bytes(whole[:4096] + b"x" * (len(whole) - 4096))  # it can be opened, but not read
+    for is_known in (False, True):
+        digest, took = put(blobs, data := change(data, rng, 2, 2))
+        assert get(blobs, digest) == data
+        assert (took < MB) == is_known
+
+
+def test_an_index_that_cannot_be_opened_costs_only_space(blobs: LocalBlobStore) -> None:
+    (blobs.root / "chunks.db").mkdir(parents=True)
+    data = random.Random(7).randbytes(2 * MB)
+    digest, took = put(blobs, data)
+    assert took == len(data) and get(blobs, digest) == data
 
 
 def test_a_base_that_is_gone_is_not_built_upon(blobs: LocalBlobStore) -> None:

@@ -30,9 +30,9 @@ class DiskFullError(BackendError):
 
     code = "flyball/disk-full"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         super().__init__(
-            f"no space is left to write {path.name!r} in {str(path.parent)!r}",
+            "no space is left" + ("" if path is None else f" to write {path.name!r} in {str(path.parent)!r}"),
             hint="Free some space and run the same command again; what was complete is kept.",
         )
 
@@ -51,13 +51,12 @@ class FileRefusedError(BackendError):
 
 def find_refusal(error: OSError) -> BackendError | None:
     """Return what the system's refusal of a file means to a person; None where it may be a mistake of ours."""
-    if error.filename is None:
-        return None
+    path = None if error.filename is None else os.fsdecode(error.filename)
     if is_disk_full(error):
-        return DiskFullError(Path(os.fsdecode(error.filename)))
-    if error.errno not in _REFUSED:
+        return DiskFullError(None if path is None else Path(path))
+    if path is None or error.errno not in _REFUSED:
         return None
-    return FileRefusedError(os.fsdecode(error.filename), os.strerror(error.errno))
+    return FileRefusedError(path, os.strerror(error.errno))
 
 
 def is_refused(reason: str) -> bool:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +30,9 @@ class ChunkPlace(NamedTuple):
 class ChunkIndex:
     """Finds chunks by their digests. One thread at a time may use it, whichever; several processes have their own.
 
+    Whatever is wrong with its file, nothing is found in it or kept in it then, and no error is raised: a blob is only
+    stored without what it might have shared.
+
     Args:
         path: A SQLite file; made on first use, and again when it is damaged.
     """
@@ -47,7 +50,7 @@ class ChunkIndex:
     def find(self, keys: Sequence[bytes]) -> dict[bytes, ChunkPlace]:
         """Return where the chunks are that some blob has."""
         found: dict[bytes, ChunkPlace] = {}
-        with self._open() as connection:
+        with self._forgiving(), self._open() as connection:
             for start in range(0, len(keys), _BATCH):
                 part = keys[start : start + _BATCH]
                 rows = connection.execute(
@@ -63,7 +66,7 @@ class ChunkIndex:
 
         What is alike is most likely to lie together there, and to stay.
         """
-        with self._open() as connection:
+        with self._forgiving(), self._open() as connection:
             connection.execute("INSERT INTO blob (digest) VALUES (?) ON CONFLICT DO NOTHING", (blob,))
             number = connection.execute("SELECT number FROM blob WHERE digest = ?", (blob,)).fetchone()[0]
             connection.executemany(
@@ -74,27 +77,47 @@ class ChunkIndex:
 
     def forget(self, blobs: Iterable[str]) -> None:
         """Find nothing in some blobs any more, since they go."""
-        with self._open() as connection:
+        with self._forgiving(), self._open() as connection:
             for blob in blobs:
                 connection.execute("DELETE FROM chunk WHERE blob = (SELECT number FROM blob WHERE digest = ?)", (blob,))
                 connection.execute("DELETE FROM blob WHERE digest = ?", (blob,))
 
     def blobs(self) -> list[str]:
         """Return the digests of the blobs whose chunks are known."""
-        with self._open() as connection:
-            return [digest for (digest,) in connection.execute("SELECT digest FROM blob")]
+        found: list[str] = []
+        with self._forgiving(), self._open() as connection:
+            found += [digest for (digest,) in connection.execute("SELECT digest FROM blob")]
+        return found
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _forgiving(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.DatabaseError, OSError) as error:
+            self.close()
+            if _is_damaged(error):
+                self._remove()
+
+    def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._connection = self._connect()
-            except sqlite3.DatabaseError:
-                self._path.unlink(missing_ok=True)
-                self._connection = self._connect()
-        with self._connection:
-            yield self._connection
+            self._connection = self._open_file()
+        return self._connection
+
+    def _open_file(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return self._connect()
+        except sqlite3.DatabaseError as error:
+            if not _is_damaged(error):
+                raise
+            self._remove()
+            return self._connect()
+
+    def _remove(self) -> None:
+        # The log of changes of a file that is gone must not be taken for that of the next one.
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(OSError):
+                self._path.with_name(self._path.name + suffix).unlink()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=_TIMEOUT_S, check_same_thread=False)
@@ -108,3 +131,9 @@ class ChunkIndex:
             connection.close()
             raise
         return connection
+
+
+def _is_damaged(error: Exception) -> bool:
+    # The upper bits of the code tell finer kinds; SQLITE_ERROR: its tables are not there, or others.
+    damage = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+    return getattr(error, "sqlite_errorcode", -1) & 0xFF in damage

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from flyball.server.mlflow.app import MlflowApp
 
 A = "/api/2.0/mlflow/"
+_LONGEST_S = 120
 
 
 class Reply:
@@ -47,7 +48,8 @@ class Calls:
         """Send a request; ``path`` is percent-encoded already, and may have a query."""
         path, _, asked = path.partition("?")
         found = {"host": "test", "content-type": media_type, "content-length": str(len(body)), **(headers or {})}
-        return asyncio.run(self._send(method, path, body, found, asked or urlencode(query, doseq=True)))
+        sending = self._send(method, path, body, found, asked or urlencode(query, doseq=True))
+        return asyncio.run(asyncio.wait_for(sending, _LONGEST_S))
 
     def get(self, path: str, /, **query: Any) -> Any:
         """GET below ``A`` and return the JSON, which must be a success."""

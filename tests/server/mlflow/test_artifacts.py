@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import json
+import random
+import resource
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -283,3 +285,20 @@ def test_the_server_says_what_it_can(calls: Calls) -> None:
     info = calls.send("GET", "/api/3.0/mlflow/server-info").json()
     assert info["artifact_serving_enabled"] is True
     assert info["workspaces_enabled"] is False
+
+
+@pytest.mark.parametrize("size", [1_000, 200_000, 900_000, 3_000_000])
+def test_an_upload_for_which_there_is_no_room_is_refused_at_once_and_leaves_nothing(
+    calls: Calls, root: str, home: Home, size: int
+) -> None:
+    # What is refused after its last byte must not wait for more of it, which never comes.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - 500, limits[1]))
+    try:
+        reply = put(calls, f"{root}/a.bin", random.Random(1).randbytes(size))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert reply.status == 500 and "no space is left" in reply.json()["message"]
+    assert names(calls, root) == []
+    assert not [path for path in (home.home / "blobs").rglob("*") if path.is_file() and "chunks" not in path.name]
+    assert put(calls, f"{root}/a.bin", b"x").status == 200

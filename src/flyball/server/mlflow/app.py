@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from flyball.core.errors import FlyballError
+from flyball.core.files import find_refusal
 from flyball.server.asgi import Receive, Scope, Send
 from flyball.server.mlflow.answers import Answer, StreamedAnswer, as_answer, encode
 from flyball.server.mlflow.areas import ROUTES
@@ -56,6 +57,10 @@ class MlflowApp:
             # What is left of a body that was not read would be taken for the next request.
             headers = [(b"connection", b"close")] if isinstance(error, BodyTooLargeError) else []
             answer = Answer(encode(refusal), status=status.value, headers=headers)
+        except OSError as error:
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            told = find_refusal(error)
+            answer = Answer(encode(UNEXPECTED if told is None else refuse(told)[1]), status=500)
         except Exception:  # noqa: BLE001 - the request's edge: one bad request must not end the process
             _log.exception("%s %s failed", scope["method"], scope["path"])
             answer = Answer(encode(UNEXPECTED), status=500)

@@ -57,7 +57,7 @@ async def upload(home: Home, request: Request) -> None:
         with home.artifacts.writing() as writer:
             await receive(request, writer.write)
             digest = await asyncio.to_thread(writer.finish)
-    except FlyballError:
+    except (FlyballError, OSError):
         # A client reads no refusal before it has sent everything.
         async for _ in request.stream():
             pass

@@ -4,12 +4,11 @@ import asyncio
 import mimetypes
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
 from urllib.parse import quote
 
 from flyball.domain.tracking.artifacts import ArtifactFile
 from flyball.server.mlflow.answers import Answer, StreamedAnswer
-from flyball.server.mlflow.requests import DisconnectedError, Request
+from flyball.server.mlflow.requests import Request
 from flyball.storage.blobs import BlobReader
 
 # A model is mostly small files; each is found and read by one turn of a thread, and sent at once.
@@ -78,7 +77,7 @@ def read_range(header: str, size_bytes: int) -> tuple[int, int] | None:
 
 async def _pieces(request: Request, reader: BlobReader, start: int, stop: int) -> AsyncIterator[bytes]:
     """Yield a file's bytes until the client leaves; reading ahead of a slow client is the server's limit, not ours."""
-    left = asyncio.create_task(_wait_until_gone(request))
+    left = asyncio.create_task(request.wait_until_gone())
     pieces: Iterator[bytes] = reader.chunks(start, stop)
     try:
         while not left.done():
@@ -89,13 +88,6 @@ async def _pieces(request: Request, reader: BlobReader, start: int, stop: int) -
     finally:
         left.cancel()
         reader.close()
-
-
-async def _wait_until_gone(request: Request) -> None:
-    with suppress(DisconnectedError):
-        while True:
-            async for _ in request.stream():
-                pass
 
 
 def _as_download(name: str) -> list[tuple[bytes, bytes]]:

@@ -55,6 +55,7 @@ class Request(msgspec.Struct):
         scheme: ``http`` or ``https``.
         values: What the route's path names stand for, decoded.
         body: All of it; empty for streams.
+        is_read: All of the body has come.
     """
 
     method: str
@@ -66,6 +67,7 @@ class Request(msgspec.Struct):
     scheme: str = "http"
     values: dict[str, str] = {}
     body: bytes = b""
+    is_read: bool = False
 
     def header(self, name: bytes) -> str:
         """Return a header's value (``name`` in small letters), or an empty text."""
@@ -99,19 +101,23 @@ class Request(msgspec.Struct):
         return found
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Yield the body in pieces as they come.
+        """Yield the body in pieces as they come, or what is left of it; nothing once all of it has come.
 
         Raises:
             DisconnectedError: The client left.
         """
-        while True:
+        while not self.is_read:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise DisconnectedError
+            self.is_read = not message.get("more_body", False)
             if chunk := message.get("body", b""):
                 yield chunk
-            if not message.get("more_body", False):
-                return
+
+    async def wait_until_gone(self) -> None:
+        """Wait until the client leaves."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
 
     async def read_body(self, limit_bytes: int, media_types: Sequence[str] = (JSON,)) -> None:
         """Read all of a body into `body`.
