@@ -341,3 +341,22 @@ def test_nothing_that_a_whole_project_refers_to_goes(tmp_path: Path) -> None:
     assert set(workspace.blobs.list_digests()) == blobs - {stray}
     assert {path.name for path in (workspace.home / "packages").iterdir()} == packages
     workspace.db.close()
+
+
+def test_each_batch_looks_only_at_its_own_runs(home: Home) -> None:
+    runs = [log_run(home, str(number)) for number in range(230)]
+    with home.db.begin() as tx:
+        for run in runs:
+            home.client_runs.delete(tx, run)
+    wait(home)
+    asked: list[str] = []
+    with home.db.read():
+        pass
+    connection = home.db._backend._local.connection  # type: ignore[attr-defined]
+    connection.set_trace_callback(asked.append)
+    assert collect(home).runs == 230
+    connection.set_trace_callback(None)
+    of_all = [
+        sql for sql in asked if "FROM tracking_run WHERE deleted_at_us <" in sql or "SELECT run_id, run_link" in sql
+    ]
+    assert 0 < len(of_all) <= 4, "what grows with the deleted runs is asked for once, not with each batch"

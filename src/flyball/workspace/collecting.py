@@ -175,8 +175,8 @@ class Collector:
         for start in range(0, len(doomed.runs), _AT_ONCE):
             part = doomed.runs[start : start + _AT_ONCE]
             with self._home.db.begin() as tx:
-                made = registry.list_runs(tx, self._before_us)
-                still = [run for run in tracking.find_deleted_runs(tx, self._before_us) if run in set(part) - made]
+                made = registry.list_runs_among(tx, part, self._before_us)
+                still = [run for run in tracking.keep_deleted(tx, part, self._before_us) if run not in made]
                 pipelines.remove_runs(tx, still)
                 tracking.remove_runs(tx, still)
                 gone.runs += still

@@ -54,6 +54,16 @@ def list_runs(tx: Transaction, before_us: int) -> set[str]:
     return {run for pair in rows for run in pair if run}
 
 
+def list_runs_among(tx: Transaction, runs: Sequence[str], before_us: int) -> set[str]:
+    """Return those of a few runs that made versions, but for versions deleted before an instant."""
+    marks = ", ".join("?" * len(runs))
+    found: set[str] = set()
+    for column in ("run_id", "run_link"):
+        sql = f"SELECT {column} FROM registry_version WHERE {column} IN ({marks}) AND {_KEPT}"
+        found |= {run for (run,) in tx.tuples(sql, (*runs, before_us))}
+    return found
+
+
 def list_snapshots(tx: Transaction, before_us: int) -> set[str]:
     """Return the snapshots that versions were made from, but for versions deleted before an instant."""
     found: set[str] = set()

@@ -22,6 +22,12 @@ def find_deleted_runs(tx: Transaction, before_us: int) -> list[str]:
     ]
 
 
+def keep_deleted(tx: Transaction, runs: Sequence[str], before_us: int) -> list[str]:
+    """Return those of a few runs that were deleted before an instant."""
+    sql = f"SELECT id FROM tracking_run WHERE id IN ({', '.join('?' * len(runs))}) AND deleted_at_us < ? ORDER BY id"
+    return [run for (run,) in tx.tuples(sql, (*runs, before_us))]
+
+
 def find_deleted_experiments(tx: Transaction, before_us: int, runs: Collection[str]) -> list[int]:
     """Return the experiments that were deleted before an instant and have no runs but some that go."""
     found = [
