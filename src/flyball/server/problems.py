@@ -26,11 +26,10 @@ class BodyTooLargeError(InvalidInputError):
 
     code = "http/body-too-large"
 
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(
-            f"the body is longer than {limit_bytes:,} bytes",
-            hint="Send fewer rows at once, or raise max_body_bytes in flyball.toml.",
-        )
+    def __init__(
+        self, limit_bytes: int, *, hint: str = "Send fewer rows at once, or raise max_body_bytes in flyball.toml."
+    ) -> None:
+        super().__init__(f"the body is longer than {limit_bytes:,} bytes", hint=hint)
 
 
 class BodyUnreadableError(InvalidInputError):

@@ -25,6 +25,8 @@ ROLES = ("control", "gateway", "loop")
 _SETTINGS_OF_LIBRARIES = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 _STOP_GRACE_S = 10.0
 _RESTART_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 2.0
+_MOST_EARLY_ENDS = 5
 _PORT_WAIT_S = 5.0
 _POLL_S = 0.1
 
@@ -76,6 +78,8 @@ class Up:
         self._further_ports = further_ports
         self._roles = roles
         self._children: dict[str, Child] = {}
+        # What ran well once will again, when what it lacks is back: such as its database.
+        self._settled: set[str] = set()
         self._is_stopping = False
 
     def run(self) -> None:
@@ -83,7 +87,7 @@ class Up:
 
         Raises:
             ConflictError: Another ``flyball up`` uses the home, or a port is taken.
-            BackendError: A process ends again and again before it is ready.
+            BackendError: A process ends again and again, and never ran for long.
         """
         lock = self._home / "up.lock"
         with holding_lock(
@@ -139,14 +143,16 @@ class Up:
 
     def _restart(self, child: Child, status: int, lifeline: int) -> None:
         lived_s = monotonic_s() - child.started_at_s
+        if lived_s >= _STOP_GRACE_S:
+            self._settled.add(child.role)
         restarts = child.restarts + 1 if lived_s < _STOP_GRACE_S else 1
-        if restarts > 5:
+        if restarts > _MOST_EARLY_ENDS and child.role not in self._settled:
             raise BackendError(
                 f"the {child.role} process ended {restarts} times right after its start (status {status})",
                 hint=f"Its reasons are in {self._home / 'logs' / (child.role + '.log')}",
             )
         self._tell(f"the {child.role} process ended (status {status}); starting it again")
-        time.sleep(_RESTART_PAUSE_S if restarts > 1 else 0)
+        time.sleep(min(_RESTART_PAUSE_S * (restarts - 1), _LONGEST_PAUSE_S))
         self._start(child.role, lifeline, restarts)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:

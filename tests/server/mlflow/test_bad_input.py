@@ -133,6 +133,7 @@ def test_a_body_that_is_too_long_is_refused_unread(calls: Calls) -> None:
     reply = calls.send("POST", "/api/2.0/mlflow/runs/log-batch", body)
     assert reply.error == (413, "INVALID_PARAMETER_VALUE")
     assert reply.headers["connection"] == "close"
+    assert "several requests" in reply.json()["message"] and "max_body_bytes" not in reply.json()["message"]
 
 
 def _run(calls: Calls) -> str:

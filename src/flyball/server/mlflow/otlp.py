@@ -129,7 +129,7 @@ def _unpack(body: bytes, encoding: str, limit_bytes: int) -> bytes:
     except zlib.error as error:
         raise SpansUnreadableError(f"it cannot be unpacked: {error}") from error
     if len(content) > limit_bytes:
-        raise BodyTooLargeError(limit_bytes)
+        raise BodyTooLargeError(limit_bytes, hint="Let the exporter send fewer spans at once.")
     return content
 
 

@@ -17,6 +17,7 @@ T = TypeVar("T")
 Commit = Callable[[Callable[[Transaction], Any]], Awaitable[Any]]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """A whole number of a request; a larger one fits no database."""
+_SEND_LESS = "Send it in several requests; log files as artifacts, which may have any length."
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 # Both are looked up with every request and cost more to make than the request.
 _decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
@@ -131,13 +132,13 @@ class Request(msgspec.Struct):
             return
         length = self.header(b"content-length")
         if length.isdigit() and int(length) > limit_bytes:
-            raise BodyTooLargeError(limit_bytes)
+            raise BodyTooLargeError(limit_bytes, hint=_SEND_LESS)
         chunks = []
         size = 0
         async for chunk in self.stream():
             size += len(chunk)
             if size > limit_bytes:
-                raise BodyTooLargeError(limit_bytes)
+                raise BodyTooLargeError(limit_bytes, hint=_SEND_LESS)
             chunks.append(chunk)
         media_type = self.header(b"content-type").partition(";")[0].strip().lower()
         if chunks and media_type not in media_types:
