@@ -14,7 +14,7 @@ def test_a_file_that_the_system_refuses_is_named(tmp_path: Path, capsys: pytest.
     assert main.run(["runs", "list", "--home", str(home)]) == 1
     told = capsys.readouterr().err
     assert told.startswith("error[flyball/file-refused]") and str(home) in told and "File name too long" in told
-    assert "--home" in told and "bug" not in told
+    assert "bug" not in told
 
 
 def test_a_disk_without_room_is_told_of_as_such(
