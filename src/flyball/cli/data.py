@@ -85,8 +85,8 @@ def show(place: Place, table: str, as_json: bool) -> None:
 def diff(place: Place, table: str, before: str, after: str, html: Path | None, as_json: bool) -> None:
     """Show what changed in TABLE: rows, columns, distributions.
 
-    BEFORE and AFTER are each: now, previous, a year, month or day of the table's time (two with .. between them), or
-    the beginning of a snapshot's id.
+    BEFORE and AFTER are each: now, previous (the newest snapshot of another state), a year, month or day of the
+    table's time (two with .. between them), or the beginning of a snapshot's id.
 
     \b
     Examples:
@@ -217,7 +217,8 @@ def _tell_diff(found: "TableDiff") -> str:
         key = ", ".join(f"{name} {value}" for name, value in example.key.items())
         lines.append(f"    {key}: {example.column} {example.before} → {example.after}")
     moved = [change for change in found.columns if change.moved >= 0.005]
-    lines.append("distributions: " + ("the same" if not moved else "how large a share of the rows lies elsewhere"))
+    told = "the same" if not moved else "how large a share of the rows lies elsewhere"
+    lines.append(f"distributions: {told if all(found.rows) else 'nothing to compare'}")
     for change in moved[:12]:
         before, after = change.mean
         means = "" if before is None or after is None else f", mean {format_number(before)} → {format_number(after)}"

@@ -61,6 +61,8 @@ def get(place: Place, references: Sequence[str], keys: Sequence[str], as_json: b
         name, equals, values = key.partition("=")
         if not equals:
             raise click.BadParameter(f"{key!r} is not NAME=VALUE", param_hint="--key")
+        if name in entities:
+            raise click.BadParameter(f"{name} is given twice; write {name}=1,2 for two entities", param_hint="--key")
         entities[name] = values.split(",")
     vectors = Workspace(place.project, place.home).get_online_features(references, entities)
     rows = [

@@ -1,14 +1,14 @@
 """Looking at a project's tables: which rows are meant, what they hold, what changed, what could be expected."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import polars as pl
 
-from flyball.core.durations import format_instant, parse_instant
+from flyball.core.durations import format_instant
 from flyball.core.errors import InvalidInputError, NotFoundError
 from flyball.core.files import write_bytes
 from flyball.domain.data.diffs import TableDiff, diff_frames, diff_reports
@@ -41,10 +41,11 @@ class CheckedTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChosenRows(NamedTuple):
-    """Rows of a table, and what they are in words."""
+    """Rows of a table, what they are in words, and the content of the snapshot that they lie in."""
 
     rows: pl.LazyFrame
     words: str
+    content: str
 
 
 class TableViews:
@@ -76,13 +77,14 @@ class TableViews:
         """Return all tables of the project, in the order of their names."""
         return [self.summarise(name) for name in sorted(self._workspace.project.tables)]
 
-    def choose(self, table: str, which: str = _NOW) -> ChosenRows:
+    def choose(self, table: str, which: str = _NOW, *, than: str | None = None) -> ChosenRows:
         """Return rows of a table.
 
         Args:
             table: Its name.
-            which: ``now``; ``previous`` (the snapshot before the last one); a year, month or day of its time, or two
-                with ``..`` between them; or the beginning of a snapshot's id.
+            which: ``now``; ``previous`` (as the newest snapshot of another state has them); a year, month or day of
+                its time, or two with ``..`` between them; or the beginning of a snapshot's id.
+            than: The content to which ``previous`` is another; by default that of the last snapshot.
 
         Raises:
             NotFoundError: There is no such snapshot.
@@ -91,40 +93,34 @@ class TableViews:
         declared = self._workspace.project.table(table)
         if which == _NOW or _is_period(which):
             snapshot = self._data.snapshot(declared, actor="user")
-            rows = self._data.read(snapshot.id)
-            return (
-                ChosenRows(rows, f"now, snapshot {snapshot.id[:12]}")
-                if which == _NOW
-                else _period(declared, rows, which)
-            )
-        self._data.declare(declared)
-        known = self._data.list(table)
-        if which == _PREVIOUS:
-            if len(known) < 2:
-                raise NotFoundError(f"the table {table!r} has no snapshot before the last one")
-            found = [known[-2]]
+            rows, words = self._data.read(snapshot.id), f"now, snapshot {snapshot.id[:12]}"
+            if which != _NOW:
+                rows, words = _period(declared, rows, which), which
         else:
-            found = [snapshot for snapshot in known if snapshot.id.startswith(which)]
-        if len(found) != 1:
-            what = "no snapshot" if not found else f"{len(found)} snapshots"
-            raise NotFoundError(
-                f"{what} of the table {table!r} begin with {which!r}", hint=f"See them with: flyball data show {table}"
-            )
-        return ChosenRows(
-            self._data.read(found[0].id), f"snapshot {found[0].id[:12]} of {format_instant(found[0].created_at)}"
-        )
+            self._data.declare(declared)
+            known = self._data.list(table)
+            snapshot = _previous(known, table, than) if which == _PREVIOUS else _by_id(known, table, which)
+            rows = self._data.read(snapshot.id)
+            words = f"snapshot {snapshot.id[:12]} of {format_instant(snapshot.created_at)}"
+        return ChosenRows(rows, words, snapshot.digest)
 
     def diff(self, table: str, before: str, after: str) -> TableDiff:
         """Compare two sets of rows of a table; see `choose`."""
         declared = self._workspace.project.table(table)
-        one, two = self.choose(table, before), self.choose(table, after)
+        # What the previous state is can only be told when the present one is known, which may be new.
+        if after == _PREVIOUS:
+            one = self.choose(table, before)
+            two = self.choose(table, after, than=one.content)
+        else:
+            two = self.choose(table, after)
+            one = self.choose(table, before, than=two.content)
         keys = declared.key or (declared.entity.keys if declared.entity else ())
         return diff_frames(one.rows, two.rows, table=table, names=(one.words, two.words), key=keys)
 
     def infer(self, table: str, which: str = _NOW) -> Proposal:
         """Propose expectations that a table meets now."""
         declared = self._workspace.project.table(table)
-        frame = self.choose(table, which).rows.collect()
+        frame = self._collect(table, self.choose(table, which))
         return propose_expectations(frame, table=table, keys=declared.key, time=declared.time)
 
     def check(self, table: str) -> CheckedTable:
@@ -146,8 +142,23 @@ class TableViews:
     def write_profile(self, table: str, which: str, path: Path) -> Path:
         """Write a table's profile as a page."""
         chosen = self.choose(table, which)
-        write_bytes(path, draw_profile(chosen.rows.collect(), table=table, note=chosen.words).encode(), durable=False)
+        page = draw_profile(self._collect(table, chosen), table=table, note=chosen.words)
+        write_bytes(path, page.encode(), durable=False)
         return path
+
+    def _collect(self, table: str, chosen: ChosenRows) -> pl.DataFrame:
+        """Return rows to look at.
+
+        Raises:
+            InvalidInputError: There are none.
+        """
+        frame = chosen.rows.collect()
+        if frame.is_empty():
+            raise InvalidInputError(
+                f"the table {table!r} has no rows of {chosen.words}",
+                hint=f"See from when to when its rows are with: flyball snapshot {table}",
+            )
+        return frame
 
 
 def write_diff(path: Path, diff: TableDiff) -> None:
@@ -164,22 +175,56 @@ def _is_period(which: str) -> bool:
     return all(_PERIOD.fullmatch(part) for part in which.split("..")) and which.count("..") <= 1
 
 
-def _period(table: Table, rows: pl.LazyFrame, which: str) -> ChosenRows:
+def _previous(known: list[Snapshot], table: str, than: str | None) -> Snapshot:
+    """Return the newest snapshot of another content; the one of all of its rows, where there is one."""
+    content = than or (known[-1].digest if known else "")
+    others = [snapshot for snapshot in known if snapshot.digest != content]
+    if not others:
+        raise NotFoundError(
+            f"the table {table!r} has no snapshot before the last one",
+            hint=f"Compare two months instead, such as: flyball data diff {table} 2026-01 2026-02",
+        )
+    newest = [snapshot for snapshot in others if snapshot.digest == others[-1].digest]
+    return next((snapshot for snapshot in newest if snapshot.as_of is None), newest[-1])
+
+
+def _by_id(known: list[Snapshot], table: str, prefix: str) -> Snapshot:
+    found = [snapshot for snapshot in known if snapshot.id.startswith(prefix)]
+    if len(found) != 1:
+        what = "no snapshot of" if not found else f"{len(found)} snapshots of"
+        raise NotFoundError(
+            f"{what} the table {table!r} {'has an id that begins' if not found else 'have ids that begin'} with "
+            f"{prefix!r}",
+            hint=f"See them with: flyball data show {table}; or name a year, month or day of its rows, such as 2026-01.",
+        )
+    return found[0]
+
+
+def _period(table: Table, rows: pl.LazyFrame, which: str) -> pl.LazyFrame:
     if table.time is None:
         raise InvalidInputError(f"the {table.label} has no time, so it has no rows of {which}")
     first, _, last = which.partition("..")
     begin, end = _begin(first), _end(last or first)
-    return ChosenRows(rows.filter(pl.col(table.time).is_between(begin, end, closed="left")), which)
+    if end <= begin:
+        raise InvalidInputError(f"the period {which} ends before it begins", hint="Write the earlier end first.")
+    return rows.filter(pl.col(table.time).is_between(begin, end, closed="left"))
 
 
 def _begin(text: str) -> datetime:
-    return parse_instant(text + "-01" * (2 - text.count("-")), what="period")
+    try:
+        return datetime.fromisoformat(text + "-01" * (2 - text.count("-"))).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise InvalidInputError(
+            f"{text!r} is no year, month or day", hint="Write it as 2026, 2026-03 or 2026-03-01."
+        ) from error
 
 
 def _end(text: str) -> datetime:
     begin, parts = _begin(text), text.count("-")
+    if begin.year == datetime.max.year:
+        return datetime.max.replace(tzinfo=UTC)
     if parts == 0:
         return begin.replace(year=begin.year + 1)
     if parts == 1:
         return begin.replace(year=begin.year + begin.month // 12, month=begin.month % 12 + 1)
-    return datetime.fromtimestamp(begin.timestamp() + 86_400, begin.tzinfo)
+    return begin + timedelta(days=1)

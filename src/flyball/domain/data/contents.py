@@ -103,7 +103,7 @@ def store_content(
     if _is_stored_as_it_lies(source, frame.collect_schema()):
         content = _describe(source, id_, frame)
         check_schema(content.schema)
-        files, arrow_schema = _copy_files(source, blobs), "" if source.schema is None else _to_text(source.schema)
+        files, arrow_schema = _copy_files(source, blobs, before), "" if source.schema is None else _to_text(source.schema)
         return msgspec.structs.replace(content, files=files, arrow_schema=arrow_schema)
     with _converted(source, frame, blobs) as path:
         content = _describe(source, id_, _scan_one(path))
@@ -152,14 +152,18 @@ def _adopt(path: Path, rows: int, blobs: LocalBlobStore) -> SnapshotFile:
     return SnapshotFile(digest=digest, size_bytes=size_bytes, rows=rows)
 
 
-def _copy_files(source: Source, blobs: LocalBlobStore) -> tuple[SnapshotFile, ...]:
+def _copy_files(source: Source, blobs: LocalBlobStore, before: Content | None) -> tuple[SnapshotFile, ...]:
+    # A table of many files grows by a few: the others were counted when they came.
+    counted = {file.digest: file.rows for file in before.files} if before is not None else {}
     copies = []
     for file, digest in zip(source.files, source.digests, strict=True):
         stored = digest if blobs.has(digest) else blobs.put_file(file.path)
         if stored != digest:
             raise SourceChangedError(source.table.label, str(source.path))
         place = blobs.path(digest)
-        rows = _scan_one(place).select(pl.len()).collect().item()
+        rows = counted.get(digest)
+        if rows is None:
+            rows = _scan_one(place).select(pl.len()).collect().item()
         partition = {name: to_plain(value) for name, value in file.partition.items()}
         copies.append(SnapshotFile(digest=digest, size_bytes=place.stat().st_size, rows=rows, partition=partition))
     _require_unchanged(source)

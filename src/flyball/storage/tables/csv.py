@@ -51,9 +51,10 @@ def scan_csv(
         types: Types of columns that are said instead of told by their values.
 
     Raises:
-        LineUnreadableError: A line has other fields than the header, or one text stands among numbers.
-        SourceUnreadableError: A file is empty, is not UTF-8, or its rows do not fit its header.
-        InvalidInputError: The files differ in their columns, or a header names a column twice.
+        LineUnreadableError: A line has other fields than the header or is not UTF-8, or one text stands among numbers.
+        SourceUnreadableError: A file is empty, or its rows do not fit its header.
+        InvalidInputError: The files differ in their columns, a header names a column twice, or fields are not divided
+            by commas.
     """
     header: list[str] = []
     for path in paths:
@@ -69,6 +70,8 @@ def scan_csv(
             _require_whole_lines(path, header, what)
         schema = _schema(paths, header, [*nulls], what, types or {})
     except (pl.exceptions.PolarsError, OSError) as error:
+        for path in paths:
+            _require_utf8(path, what)
         raise SourceUnreadableError(what, paths[0], first_line(error)) from error
     return pl.scan_csv(list(paths), null_values=[*nulls] or None, schema=schema, glob=False)
 
@@ -174,6 +177,36 @@ def _refuse_value(texts: pl.LazyFrame, name: str, dtype: str, given: int, what: 
     )
 
 
+def _require_utf8(path: Path, what: str) -> None:
+    """Refuse a file in another encoding, by its first line that tells."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                raise LineUnreadableError(
+                    what,
+                    f"line {number:,} of {path.name!r}",
+                    f"is not text in UTF-8 ({error.object[error.start : error.end]!r} at byte {error.start + 1:,})",
+                    f"Convert the file; if it comes from Excel on Windows: iconv -f WINDOWS-1252 -t UTF-8 {path.name}",
+                ) from error
+
+
+def _require_commas(path: Path, header: Sequence[str], what: str) -> None:
+    """Refuse a file whose lines are all divided by something else, which would be read as one column."""
+    if len(header) > 1:
+        return
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        lines = [file.readline(), file.readline()]
+    for separator in (";", "\t", "|"):
+        counts = {line.count(separator) for line in lines if line.strip()}
+        if len(counts) == 1 and counts != {0}:
+            raise InvalidInputError(
+                f"the {what} cannot be read: the fields of {path.name!r} are divided by {separator!r} instead of commas",
+                hint=f"Write the file again: pl.read_csv({path.name!r}, separator={separator!r}).write_csv(...)",
+            )
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error of Polars; the rest advises on Polars' own options."""
     return str(error).strip().partition("\n")[0]
@@ -183,10 +216,14 @@ def _header(path: Path, what: str) -> list[str]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             names = next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        _require_utf8(path, what)
+        raise SourceUnreadableError(what, path, first_line(error)) from error
+    except (OSError, csv.Error) as error:
         raise SourceUnreadableError(what, path, first_line(error)) from error
     if not names:
         raise SourceUnreadableError(what, path, "it has no header")
+    _require_commas(path, names, what)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InvalidInputError(

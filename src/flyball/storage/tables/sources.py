@@ -1,6 +1,7 @@
 """A source's kind and its files, found without reading any of them."""
 
 import glob
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -80,27 +81,31 @@ def list_files(path: Path, kind: Kind, what: str) -> list[Path]:
     Raises:
         SourceMissingError: There are none.
     """
-    suffix = f".{kind}"
+    return [Path(name) for name in _names_of_files(path, kind, what)]
+
+
+def _names_of_files(path: Path, kind: Kind, what: str) -> list[str]:
+    # As texts: the loop asks at every turn, and for thousands of files their paths as objects take most of the time.
     if path.is_dir():
-        found = _below(path, suffix)
+        found = _below(path, f".{kind}")
     elif path.exists():
-        found = [path]
+        found = [str(path)]
     else:
         matched = glob.glob(str(path), recursive=True)  # noqa: PTH207  (Path.glob takes no absolute pattern)
-        found = sorted(Path(name) for name in matched if Path(name).is_file())
+        found = sorted(filter(os.path.isfile, matched), key=_parts)
     if not found:
         asked = "no file matches the pattern" if glob.has_magic(str(path)) else "there is no file"
         raise SourceMissingError(what, path, asked)
     return found
 
 
-def stat_token(path: Path) -> str:
+def stat_token(path: Path | str) -> str:
     """Return what changes whenever a file's content does, at the price of a look at its folder entry.
 
     Raises:
         FileNotFoundError: It is gone.
     """
-    stat = path.stat()
+    stat = os.stat(path)  # noqa: PTH116  (a path may be a text here)
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
 
 
@@ -111,16 +116,22 @@ def fingerprint_source(path: Path, what: str) -> str:
         SourceMissingError: There is nothing.
     """
     kind = find_kind(path, what)
-    files = sorted((path / "_delta_log").iterdir()) if kind == "delta" else list_files(path, kind, what)
+    log = path / "_delta_log"
+    files = [f"{log}/{name}" for name in sorted(os.listdir(log))] if kind == "delta" else None  # noqa: PTH208
     try:
-        return digest_value([kind, [[str(file), stat_token(file)] for file in files]])
+        return digest_value([kind, [[file, stat_token(file)] for file in files or _names_of_files(path, kind, what)]])
     except FileNotFoundError as error:
         raise SourceMissingError(what, path, "a file was removed while it was looked at") from error
 
 
-def _below(folder: Path, suffix: str) -> list[Path]:
-    return sorted(
-        file
-        for file in folder.rglob(f"*{suffix}")
-        if file.is_file() and not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
-    )
+def _below(folder: Path, suffix: str) -> list[str]:
+    found: list[str] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        found += [f"{parent}/{name}" for name in names if name.endswith(suffix) and not name.startswith((".", "_"))]
+    return sorted(filter(os.path.isfile, found), key=_parts)
+
+
+def _parts(path: str) -> list[str]:
+    """Return what paths are ordered by: a folder's files come before those of a folder whose name goes on."""
+    return path.split("/")
