@@ -217,7 +217,7 @@ def _describe(name: str) -> list[str]:
     if inspect.isclass(thing):
         kind, methods = "Methods and properties", _members(thing)
     elif name == "column":
-        kind, methods = "Rules, each returning the chain", _members(type(thing("x")))
+        kind, methods = "Rules, each returning the chain", _chained(type(thing("x")))
     else:
         return lines
     if methods:
@@ -236,12 +236,19 @@ def _members(kind: type) -> list[tuple[str, Any]]:
     ]
 
 
+def _chained(kind: type) -> list[tuple[str, Any]]:
+    """Return the methods of a chain, also those that it inherits; its own first."""
+    members = [member for base in kind.__mro__[:-1] for member in _members(base)]
+    return [(name, member) for name, member in members if inspect.isfunction(member)]
+
+
 def _signature(thing: Any, *, wrap: bool = False) -> str:
     text = str(inspect.signature(thing))
     text = text.replace(str(Rule), "Rule").replace(str(Rule).replace("flyball.domain.data.rules.", ""), "Rule")
     text = re.sub(r"\b(?:flyball|polars|collections|datetime|pathlib|typing)(?:\.\w+)*\.(\w+)", r"\1", text)
     if "Literal" not in text:
-        text = re.sub(r"(?<!= )'([^']*)'", r"\1", text)  # annotations that are text, but no defaults
+        # Annotations that are text, but no defaults.
+        text = re.sub(r"(= )?'([^']*)'", lambda found: found[0] if found[1] else found[2], text)
     if inspect.isclass(thing):
         text = text.removesuffix(" -> None")
     if wrap and len(text) > 90:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from tests.cli.conftest import Command
 from tests.stories.tiny import add_arrivals
@@ -135,3 +136,41 @@ def test_a_sample_keeps_the_same_entities_of_every_table() -> None:
     assert sorted(kept[0])[:6] == [5, 12, 16, 30, 35, 43], "another release must keep the same ones"
     whole = numbers.lazy().filter(sample_rows(Table("t.csv", entity=shop), 0.2)).collect(engine="streaming")
     assert kept[0] < set(whole["shop"])
+
+
+def test_previous_is_the_state_before_the_present_one_however_often_it_is_asked(
+    trained: Path, flyball: Command
+) -> None:
+    flyball(trained, "snapshot", "parcels")
+    path = trained / "data" / "parcels.csv"
+    whole = path.read_text().splitlines()
+    path.write_text("\n".join(whole[:-3]) + "\n")
+    for _ in range(2):  # the first time, nobody has seen the present state before
+        said = flyball(trained, "data", "diff", "parcels")
+        assert "0 came, 3 went, 0 changed" in said.out
+    assert "3 came, 0 went, 0 changed" in flyball(trained, "data", "diff", "parcels", "now", "previous").out
+    path.write_text("\n".join(whole) + "\n")  # back to a state that has a snapshot already
+    assert "3 came, 0 went, 0 changed" in flyball(trained, "data", "diff", "parcels").out
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("profile", "parcels", "1999"), "the table 'parcels' has no rows of 1999"),
+        (("infer", "parcels", "1999-12"), "the table 'parcels' has no rows of 1999-12"),
+        (("profile", "parcels", "9999"), "the table 'parcels' has no rows of 9999"),
+        (("profile", "parcels", "2026-13"), "'2026-13' is no year, month or day"),
+        (("diff", "parcels", "2026-02..2026-01", "now"), "the period 2026-02..2026-01 ends before it begins"),
+        (("diff", "parcels", "zz", "now"), "no snapshot of the table 'parcels' has an id that begins with 'zz'"),
+    ],
+)
+def test_rows_that_are_not_there_are_not_looked_at(
+    trained: Path, flyball: Command, asked: tuple[str, ...], words: str
+) -> None:
+    refused = flyball(trained, "data", *asked)
+    assert (refused.status, words in refused.err) == (1, True), refused.err
+
+
+def test_a_key_that_is_given_twice_is_refused(trained: Path, flyball: Command) -> None:
+    refused = flyball(trained, "features", "get", "any", "--key", "k=1", "--key", "k=2")
+    assert (refused.status, "k is given twice" in refused.err) == (2, True), refused.err

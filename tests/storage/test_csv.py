@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from flyball.core.errors import InvalidInputError
 from flyball.storage.tables.csv import LineUnreadableError, scan_csv
 
 
@@ -100,3 +101,37 @@ print(int(status["VmHWM"].split()[0]) // 1024)
     said, peak_mb = done.stdout.splitlines()
     assert "row 5,000,001 holds 'oops' in column 'amount'" in said
     assert int(peak_mb) < 700
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"id,name\n1,caf\xe9\n", "line 2 of 'table.csv' is not text in UTF-8 .*at byte 6"),
+        (b"id,na\xefve\n1,x\n", "line 1 of 'table.csv' is not text in UTF-8"),
+        (b"id,name\n" + b"1,plain\n" * 20_000 + b"2,na\xefve\n", "line 20,002 of 'table.csv' is not text in UTF-8"),
+        ("id,name\n1,x\n".encode("utf-16"), "line 1 of 'table.csv' is not text in UTF-8"),
+    ],
+)
+def test_a_file_in_another_encoding_is_refused_by_its_first_such_line(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    with pytest.raises(LineUnreadableError, match=words) as caught:
+        scan_csv([path], nulls=[], what="table").collect()
+    assert caught.value.hint is not None
+    assert "iconv" in caught.value.hint
+
+
+def test_of_several_files_the_one_in_another_encoding_is_named(tmp_path: Path) -> None:
+    for name, text in (("a.csv", b"id\n1\n"), ("b.csv", b"id\n\xe9\n")):
+        (tmp_path / name).write_bytes(text)
+    with pytest.raises(LineUnreadableError, match=r"line 2 of 'b\.csv'"):
+        scan_csv([tmp_path / "a.csv", tmp_path / "b.csv"], nulls=[], what="table")
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_fields_that_are_divided_by_something_else_are_not_read_as_one_column(tmp_path: Path, separator: str) -> None:
+    with pytest.raises(InvalidInputError, match="instead of commas"):
+        read(tmp_path, f"id{separator}name\n1{separator}x\n")
+    assert read(tmp_path, f"a{separator}b\nno such sign\n").columns == [f"a{separator}b"]

@@ -81,3 +81,13 @@ def test_an_old_version_of_a_delta_table_can_be_scanned(tmp_path: Path) -> None:
     found = open_delta(place, what="table")
     assert (found.version, found.is_plain, len(found.files)) == (1, True, 2)
     assert scan_delta(place, 0).collect()["x"].to_list() == [1]
+
+
+def test_files_of_a_folder_come_before_those_of_one_whose_name_goes_on(tmp_path: Path) -> None:
+    for name in ("a-b/x.parquet", "a/x.parquet", "d.parquet/part.parquet", "c.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "gone.parquet").symlink_to("nowhere")
+    expected = [tmp_path / name for name in ("a/x.parquet", "a-b/x.parquet", "c.parquet", "d.parquet/part.parquet")]
+    assert list_files(tmp_path, "parquet", "table") == expected
+    assert list_files(tmp_path / "**" / "*.parquet", "parquet", "table") == expected

@@ -85,3 +85,11 @@ def test_what_is_not_there_is_named(store: fb.FeatureStore, tmp_path: Path) -> N
         store.materialise(["behavior"])
     with pytest.raises(FlyballError, match="nowhere"):
         fb.FeatureStore(tmp_path / "nowhere").materialise()
+
+
+def test_a_row_of_the_future_is_refused_since_it_would_hide_all_that_come_before_it(store: fb.FeatureStore) -> None:
+    row: dict[str, Any] = {"customer_id": [2], "days": [7], "share": [1.0]}
+    with pytest.raises(InvalidInputError, match=r"row 0 .*'behaviour' .*which has not come yet") as caught:
+        store.push("behaviour", row | {"paid_at": [datetime.now(UTC) + timedelta(hours=8)]})
+    assert "UTC" in str(caught.value.hint)
+    assert store.push("behaviour", row | {"paid_at": [datetime.now(UTC) + timedelta(minutes=1)]}) == 1

@@ -628,3 +628,18 @@ def test_local_times_are_taken_in_their_zone_and_one_that_never_was_is_named(hom
         home.data.snapshot(table)
     with pytest.raises(InvalidInputError, match="is no time zone"):
         Table("local.csv", time="at", time_zone="Berlin")
+
+
+def test_of_a_table_of_many_files_only_the_new_ones_are_counted(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table("parts/*.parquet", name="parts")
+    (home.root / "parts").mkdir()
+    for number in range(5):
+        pl.DataFrame({"x": [number] * (number + 1)}).write_parquet(home.root / "parts" / f"{number}.parquet")
+    home.data.snapshot(table)
+    pl.DataFrame({"x": [9, 9]}).write_parquet(home.root / "parts" / "9.parquet")
+    counted = []
+    scan = contents._scan_one
+    monkeypatch.setattr(contents, "_scan_one", lambda path: counted.append(path) or scan(path))
+    grown = home.data.snapshot(table)
+    assert [file.rows for file in grown.files] == [1, 2, 3, 4, 5, 2]
+    assert len(counted) == 1

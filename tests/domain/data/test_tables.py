@@ -52,3 +52,10 @@ def test_a_column_is_referred_to_by_name() -> None:
 def test_what_cannot_be_meant_is_refused(declare: Any) -> None:
     with pytest.raises(InvalidInputError):
         declare()
+
+
+@pytest.mark.parametrize("name", ["../sales", "a/b", "a\\b", ".sales", "a\nb", 7])
+def test_a_name_that_could_lead_out_of_a_folder_is_refused(name: Any) -> None:
+    with pytest.raises(InvalidInputError, match="cannot name a table"):
+        Table("a.csv", name=name)
+    assert Table("a.csv", name="King County, größte").name == "King County, größte"

@@ -1,5 +1,6 @@
 """What a project declares about its data: entities, tables, and references to columns."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     Prepare = Callable[[pl.LazyFrame], pl.LazyFrame]
+
+_NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")  # files and folders are named after tables
 
 
 class Entity:
@@ -98,6 +101,10 @@ class Table:
         self.name = name
         if not self.source:
             raise InvalidInputError("a Table needs a source", hint='Write it as fb.Table("data/sales.parquet").')
+        if name and (not isinstance(name, str) or not _NAME.fullmatch(name)):
+            raise InvalidInputError(
+                f"{name!r} cannot name a table", hint="Use letters, digits, _ and -, beginning with a letter."
+            )
         if entity is not None and not isinstance(entity, Entity):
             raise InvalidInputError(
                 f"the entity of {self.label} is {entity!r}, not an Entity",

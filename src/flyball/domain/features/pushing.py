@@ -2,14 +2,14 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from types import NoneType
 from typing import Annotated, Any
 
 import msgspec
 
 from flyball.core.clock import Clock
-from flyball.core.durations import from_us, parse_instant, to_us
+from flyball.core.durations import format_instant, from_us, parse_instant, to_us
 from flyball.core.errors import InvalidInputError
 from flyball.domain.data.schemas import DType, Field, Schema, article, read_instant
 from flyball.domain.features.online import OnlineReader, view_key
@@ -19,6 +19,8 @@ from flyball.storage.online.port import OnlineRow, OnlineStore
 
 EVENT_TIMESTAMP, CREATED = "event_timestamp", "created"
 """What Feast's clients call the two times, whatever the table calls them."""
+_AHEAD = timedelta(minutes=5)
+"""How far the clocks of those who push may be ahead of ours."""
 _FEW = 100
 _LARGEST = 2**63 - 1
 _Int64 = Annotated[int, msgspec.Meta(ge=-_LARGEST - 1, le=_LARGEST)]
@@ -66,7 +68,8 @@ class Pusher:
             How many entities now have another row.
 
         Raises:
-            InvalidInputError: A column is missing, unknown, or of another type or length; nothing is written.
+            InvalidInputError: A column is missing, unknown, or of another type or length, or a row is of the future;
+                nothing is written.
             NotMaterialisedError: The version was never materialised, so that its columns are not known.
             BackendUnavailableError: The store did not answer; the caller pushes again.
         """
@@ -79,7 +82,9 @@ class Pusher:
         if problems:
             raise InvalidInputError(f"rows pushed to the feature view {view.name!r} do not fit: {'; '.join(problems)}")
         times_us = _read_times(columns[times])
-        rows = encode_columns(keys, times_us, to_us(self._clock.now()), layout.tag, values)
+        now = self._clock.now()
+        _require_past(view, times_us, to_us(now + _AHEAD))
+        rows = encode_columns(keys, times_us, to_us(now), layout.tag, values)
         key = view_key(view.name, view.version)
         return self._online.write(key, rows, copy=pushed_key(key))
 
@@ -106,6 +111,17 @@ def _check_columns(view: ViewRef, time: str, features: Schema, columns: Mapping[
         heights = {name: len(values) for name, values in columns.items()}
         raise InvalidInputError(
             f"pushed columns need one length, but {', '.join(f'{name} has {rows:,}' for name, rows in heights.items())}"
+        )
+
+
+def _require_past(view: ViewRef, times_us: Sequence[int], until_us: int) -> None:
+    """Refuse rows of the future: none of their entities would have features until then, whatever is pushed later."""
+    latest = max(times_us, default=until_us)
+    if latest > until_us:
+        raise InvalidInputError(
+            f"row {times_us.index(latest)} was pushed to the feature view {view.name!r} with the time "
+            f"{format_instant(from_us(latest))}, which has not come yet",
+            hint="Push the time at which the values held; one that names no zone is taken as UTC.",
         )
 
 
