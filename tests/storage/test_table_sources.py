@@ -1,14 +1,19 @@
 """Sources are found, told apart and scanned without a word about what they mean."""
 
+import os
+import shutil
+import time
 from datetime import date
 from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 
+from flyball.core.durations import from_us
 from flyball.core.errors import InvalidInputError
 from flyball.storage.tables.csv import scan_csv
-from flyball.storage.tables.delta import open_delta, scan_delta
+from flyball.storage.tables.delta import VersionMissingError, open_delta, scan_delta
 from flyball.storage.tables.parquet import scan_parquet, with_partitions
 from flyball.storage.tables.sources import DataFile, SourceMissingError, find_kind, fingerprint_source, list_files
 
@@ -91,3 +96,20 @@ def test_files_of_a_folder_come_before_those_of_one_whose_name_goes_on(tmp_path:
     expected = [tmp_path / name for name in ("a/x.parquet", "a-b/x.parquet", "c.parquet", "d.parquet/part.parquet")]
     assert list_files(tmp_path, "parquet", "table") == expected
     assert list_files(tmp_path / "**" / "*.parquet", "parquet", "table") == expected
+
+
+def test_a_version_is_found_by_when_it_was_committed_also_in_a_copy(tmp_path: Path) -> None:
+    path = tmp_path / "prices"
+    for number in range(3):
+        pl.DataFrame({"x": [number]}).write_delta(str(path), mode="append")
+        time.sleep(0.01)
+    said_ms = {commit["version"]: commit["timestamp"] for commit in DeltaTable(str(path)).history()}
+    copy = tmp_path / "copy"
+    shutil.copytree(path, copy)
+    for file in (copy / "_delta_log").iterdir():
+        os.utime(file, (0, 0))
+    for place in (path, copy):
+        for number, at_ms in said_ms.items():
+            assert open_delta(place, what="table", version=from_us(at_ms * 1_000)).version == number
+        with pytest.raises(VersionMissingError, match="no version of 1970-01-02.*its log begins at 20"):
+            open_delta(place, what="table", version=from_us(86_400_000_000))

@@ -2,15 +2,19 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 import polars as pl
 
+from flyball.core.durations import format_instant, from_us
 from flyball.core.errors import NotFoundError
 from flyball.storage.tables.csv import first_line
 from flyball.storage.tables.port import Asked, DigestFiles, Found
 from flyball.storage.tables.sources import DataFile, SourceUnreadableError, fingerprint_source, list_files
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 # With these the active files alone do not say what the table's rows are.
 _NEED_A_READER = {"deletionVectors", "columnMapping", "typeWidening", "typeWidening-preview"}
@@ -37,9 +41,14 @@ class VersionMissingError(NotFoundError):
 
     code = "data/version-missing"
 
-    def __init__(self, what: str, version: int | datetime, newest: int) -> None:
+    def __init__(self, what: str, version: int | datetime, newest: int, *, begun: datetime | None = None) -> None:
+        if isinstance(version, datetime):
+            told = f"version of {format_instant(version)}"
+        else:
+            told = f"version {version}"
+        since = f" and its log begins at {format_instant(begun)}" if begun is not None else ""
         super().__init__(
-            f"the {what} has no version {version}; the newest is {newest}",
+            f"the {what} has no {told}; the newest is {newest}{since}",
             hint="Correct version= of the table: a number, or an instant after the table was made.",
         )
 
@@ -101,11 +110,15 @@ def open_delta(path: Path, *, what: str, version: int | datetime | None = None) 
         table = DeltaTable(str(path))
         if version is not None:
             newest = table.version()
+            if isinstance(version, datetime):
+                number = _version_at(table, path, version, what)
+            else:
+                number = version
             try:
-                table.load_as_version(version)
+                table.load_as_version(number)
             except (DeltaError, ValueError) as error:
                 raise VersionMissingError(what, version, newest) from error
-            if isinstance(version, int) and table.version() != version:
+            if table.version() != number:
                 raise VersionMissingError(what, version, newest)
         features = {str(feature) for feature in table.protocol().reader_features or ()}
         schema = pl.Schema(table.schema())
@@ -115,6 +128,23 @@ def open_delta(path: Path, *, what: str, version: int | datetime | None = None) 
     places = actions["path"].to_list() if actions.height else []
     is_plain = not features & _NEED_A_READER and not any("://" in place for place in places)
     return DeltaVersion(table.version(), _files(path, actions) if is_plain else [], schema, is_plain)
+
+
+def _version_at(table: "DeltaTable", path: Path, instant: datetime, what: str) -> int:
+    """Return the version that was the newest at an instant, by what its commits say.
+
+    delta-rs goes by the times of the log's files, and a copy or a backup has others.
+    """
+    oldest: datetime | None = None
+    for commit in table.history():
+        number = int(commit["version"])
+        told_ms = commit.get("inCommitTimestamp") or commit.get("timestamp")
+        if told_ms is None:  # a writer need not tell
+            told_ms = (path / "_delta_log" / f"{number:020}.json").stat().st_mtime_ns // 1_000_000
+        oldest = from_us(int(told_ms) * 1_000)
+        if oldest <= instant:
+            return number
+    raise VersionMissingError(what, instant, table.version(), begun=oldest)
 
 
 def scan_delta(path: Path, version: int) -> pl.LazyFrame:
