@@ -350,3 +350,14 @@ def test_neither_demo_nor_init_overwrites_a_project_of_ones_own(trained: Path, f
     for command in (["demo", "--project", str(trained)], ["init", str(trained)]):
         assert_refused(flyball(None, *command), str(trained), "hint")
     assert (trained / "project.py").exists()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [("data", "profile", "parcels", "--html", "project.py/page.html"), ("data", "ls", "--home", "project.py/home")],
+)
+def test_a_place_where_nothing_can_be_written_is_named(
+    project: Path, flyball: Command, monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(project)
+    assert_refused(flyball(project, *asked), "flyball/file-refused", "project.py", "hint")

@@ -18,6 +18,7 @@ _REFUSED = {
     errno.EROFS,
     errno.ENOTDIR,
     errno.EISDIR,
+    errno.EEXIST,  # where a folder is to be, a file lies
     errno.ENAMETOOLONG,
     errno.EMFILE,
     errno.ENFILE,

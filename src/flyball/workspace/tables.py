@@ -195,7 +195,7 @@ def _by_id(known: list[Snapshot], table: str, prefix: str) -> Snapshot:
         raise NotFoundError(
             f"{what} the table {table!r} {'has an id that begins' if not found else 'have ids that begin'} with "
             f"{prefix!r}",
-            hint=f"See them with: flyball data show {table}; or name a year, month or day of its rows, such as 2026-01.",
+            hint=f"See them with: flyball data show {table}; or name a year, month or day, such as 2026-01.",
         )
     return found[0]
 

@@ -172,6 +172,27 @@ def test_materialisation_may_be_waited_for_or_not(gateway: Gateway) -> None:
     assert answers[1][1]["feature_views"] == ["behaviour"]
 
 
+def test_why_a_materialisation_failed_is_told_in_one_sentence(gateway: Gateway) -> None:
+    source, away = gateway.root / "visits.parquet", gateway.root / "visits.away"
+    source.rename(away)
+    try:
+        status, answer = gateway.post("/materialize", {"feature_views": ["loyalty"]})
+    finally:
+        away.rename(source)
+    assert status == 502
+    assert answer["code"] == "features/materialisation-failed"
+    assert answer["detail"].startswith("loyalty could not be materialised: the table 'visits' lies nowhere")
+    assert "error[" not in answer["detail"]
+    assert "\n" not in answer["detail"]
+
+
+def test_rows_of_the_future_are_refused(gateway: Gateway) -> None:
+    rows = {"customer_id": [8], "shop": ["a"], "visits": [1], "event_timestamp": ["2999-01-01T00:00:00Z"]}
+    status, answer = gateway.post("/push", {"push_source_name": "loyalty", "df": rows})
+    assert status == 422
+    assert "has not come yet" in answer["detail"]
+
+
 def test_every_type_may_be_pushed_as_json_writes_it(gateway: Gateway) -> None:
     row: dict[str, Any] = {
         "customer_id": ["42"],

@@ -103,7 +103,10 @@ def store_content(
     if _is_stored_as_it_lies(source, frame.collect_schema()):
         content = _describe(source, id_, frame)
         check_schema(content.schema)
-        files, arrow_schema = _copy_files(source, blobs, before), "" if source.schema is None else _to_text(source.schema)
+        files, arrow_schema = (
+            _copy_files(source, blobs, before),
+            "" if source.schema is None else _to_text(source.schema),
+        )
         return msgspec.structs.replace(content, files=files, arrow_schema=arrow_schema)
     with _converted(source, frame, blobs) as path:
         content = _describe(source, id_, _scan_one(path))

@@ -84,4 +84,11 @@ class MaterialisationJobs:
             process.kill()
             raise
         if process.returncode:
-            raise MaterialisationFailedError(views, errors.decode(errors="replace").strip()[-1_000:])
+            raise MaterialisationFailedError(views, _reason(errors.decode(errors="replace").strip()))
+
+
+def _reason(said: str) -> str:
+    """Return why a command failed, from what it said at last: a line of an error, and perhaps one of a hint."""
+    at = said.rfind("error[")
+    told = said[-1_000:] if at < 0 else said[at:].partition("\n")[0].partition("]: ")[2]
+    return told.rstrip(".")

@@ -202,7 +202,7 @@ def _require_commas(path: Path, header: Sequence[str], what: str) -> None:
         counts = {line.count(separator) for line in lines if line.strip()}
         if len(counts) == 1 and counts != {0}:
             raise InvalidInputError(
-                f"the {what} cannot be read: the fields of {path.name!r} are divided by {separator!r} instead of commas",
+                f"the {what} cannot be read: {path.name!r} divides its fields by {separator!r} instead of commas",
                 hint=f"Write the file again: pl.read_csv({path.name!r}, separator={separator!r}).write_csv(...)",
             )
 

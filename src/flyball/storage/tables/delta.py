@@ -42,10 +42,7 @@ class VersionMissingError(NotFoundError):
     code = "data/version-missing"
 
     def __init__(self, what: str, version: int | datetime, newest: int, *, begun: datetime | None = None) -> None:
-        if isinstance(version, datetime):
-            told = f"version of {format_instant(version)}"
-        else:
-            told = f"version {version}"
+        told = f"version of {format_instant(version)}" if isinstance(version, datetime) else f"version {version}"
         since = f" and its log begins at {format_instant(begun)}" if begun is not None else ""
         super().__init__(
             f"the {what} has no {told}; the newest is {newest}{since}",
@@ -110,10 +107,7 @@ def open_delta(path: Path, *, what: str, version: int | datetime | None = None) 
         table = DeltaTable(str(path))
         if version is not None:
             newest = table.version()
-            if isinstance(version, datetime):
-                number = _version_at(table, path, version, what)
-            else:
-                number = version
+            number = _version_at(table, path, version, what) if isinstance(version, datetime) else version
             try:
                 table.load_as_version(number)
             except (DeltaError, ValueError) as error:
