@@ -66,26 +66,3 @@ def test_wherever_the_disk_fills_up_the_run_ends_in_words_and_can_go_on(project:
     assert again.returncode == 0, again.stdout + again.stderr
     kept = look_into(project)
     assert (kept.versions, kept.unfinished, kept.journal_is_whole) == (("lateness/1",), (), True)
-
-
-@pytest.mark.skipif(not has_room_of_its_own(), reason="no mount namespaces here")
-def test_a_home_that_cannot_be_written_is_said_to_be_so(project: Path) -> None:
-    home = project / ".flyball"
-    home.mkdir()
-    script = (
-        'mount -t tmpfs -o ro tmpfs "$0" && for command in "data ls" "features materialise"; do "$@" $command; done'
-    )
-    done = subprocess.run(
-        ["unshare", "-Urm", "sh", "-c", script, str(home), sys.executable, "-m", "flyball.cli.main"],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        cwd=project,
-        timeout=120,
-        check=False,
-    )
-    told = done.stdout + done.stderr
-    assert told.count("error[flyball/file-refused]") == 2, told
-    assert str(home) in told
-    assert "Restore it" not in told
-    assert "Remove that folder" not in told
