@@ -41,6 +41,18 @@ def test_the_aliases_of_a_model_are_told_without_a_project_and_after_it_was_dele
     shown = draw_history(read_history(workspace, "churn model", began + 3.5 * HOUR))
     assert "best: churn model/2 since 2026-03-01" in shown
     assert "by mlflow" in shown
+    moves = read_history(workspace, "churn model", began + 3.5 * HOUR).moves
+    assert [(move.alias, move.previous, move.number) for move in moves] == [
+        ("champion", None, 1),
+        ("best", None, 1),
+        ("best", 1, 2),
+    ]
+    newest_first = shown.splitlines()[-3:]
+    assert "2026-03-01T03:00:00Z  best: 1 -> 2 (set by a client, by mlflow)" in newest_first[0]
+    assert "2026-03-01T01:00:00Z  champion: nothing -> 1" in newest_first[2]
+    gone = draw_history(read_history(workspace, "churn model", clock.now()))
+    assert "nothing was live since 2026-03-01T04:00:00Z" in gone
+    assert "nothing was live yet" in draw_history(read_history(workspace, "churn model", began + 0.5 * HOUR))
     with pytest.raises(UnknownNameError):
         read_history(workspace, "nothing", clock.now())
     workspace.db.close()

@@ -32,6 +32,8 @@ def trace(place: Place, prediction: str, as_json: bool) -> None:
 def history(place: Place, name: str, at: str | None, as_json: bool) -> None:
     """Show what was live on the endpoint NAME at an instant, or what the aliases of the model NAME meant.
 
+    Below it is who moved which alias until then, when and why.
+
     \b
     Example:
       flyball history credit --at "2026-03-01 14:05"

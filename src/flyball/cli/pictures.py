@@ -1,6 +1,6 @@
 """How results look to a person in a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,13 @@ from flyball.core.hashing import shorten
 
 if TYPE_CHECKING:  # each command loads what it draws, and nothing of what the others draw
     from flyball.domain.loop.reports import ReplayReport
+    from flyball.domain.registry.aliases import AliasMove
     from flyball.workspace.histories import HistoryMoment
     from flyball.workspace.status import ProjectStatus
     from flyball.workspace.tracing import Trace
 
 _WIDTH = 110
+_MOVES_SHOWN = 10
 
 
 def draw_trace(trace: "Trace") -> str:
@@ -105,10 +107,12 @@ def draw_history(moment: "HistoryMoment") -> str:
     """Say what was live."""
     lines = [f"{moment.name} at {format_instant(moment.at)}"]
     if moment.live is None:
-        lines.append("  nothing was live yet")
+        gone = f"nothing was live since {_instant(moment.since)} ({moment.reason}, by {moment.actor})"
+        lines.append(f"  {gone if moment.since is not None else 'nothing was live yet'}")
     else:
         lines.append(f"  live: {moment.live.ref} since {_instant(moment.since)} ({moment.reason}, by {moment.actor})")
-        lines.append(f"  metrics: {_figures(moment.live.metrics)}")
+        if moment.live.metrics:
+            lines.append(f"  metrics: {_figures(moment.live.metrics)}")
         lines.extend(
             f"  approved by {found.user or 'the policy auto'}" for found in moment.approvals if not found.is_void
         )
@@ -119,7 +123,17 @@ def draw_history(moment: "HistoryMoment") -> str:
         for alias, found in moment.aliases.items()
         if alias != "champion"
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_draw_moves(moment.moves)])
+
+
+def _draw_moves(moves: "Sequence[AliasMove]") -> Iterator[str]:
+    if moves:
+        yield "  moves of aliases, the newest first"
+    for move in list(reversed(moves))[:_MOVES_SHOWN]:
+        before, after = ("nothing" if number is None else str(number) for number in (move.previous, move.number))
+        yield f"    {_instant(move.event_time)}  {move.alias}: {before} -> {after} ({move.reason}, by {move.actor})"
+    if len(moves) > _MOVES_SHOWN:
+        yield f"    and {len(moves) - _MOVES_SHOWN:,} before them; --json tells all"
 
 
 def draw_status(status: "ProjectStatus") -> str:

@@ -6,7 +6,7 @@ import msgspec
 
 from flyball.core.errors import UnknownNameError
 from flyball.core.settings import has_project
-from flyball.domain.registry.aliases import CHAMPION
+from flyball.domain.registry.aliases import CHAMPION, AliasMove
 from flyball.domain.registry.versions import Approval, ModelVersion, make_ref
 from flyball.domain.serving.rollouts import state_at
 from flyball.workspace.workspace import Workspace
@@ -35,14 +35,15 @@ class HistoryMoment(msgspec.Struct, frozen=True, kw_only=True):
         name: The endpoint.
         model: Its model.
         at: The instant.
-        live: The version that answered; None before the first one went live.
-        since: From when on it was live.
-        reason: Why it went live.
-        actor: Who or what took it live.
+        live: The version that answered; None where there was none.
+        since: From when on it was live, or nothing was; None before the first one went live.
+        reason: Why.
+        actor: Who or what took it live, or away.
         approvals: Who approved it.
         rollout_candidate: The version that was on its way to live.
         rollout_state: How far it had come.
         aliases: What every alias of the model meant, by name; champion is what was live.
+        moves: How they came to mean that: every move of an alias until then, oldest first.
     """
 
     name: str
@@ -56,6 +57,7 @@ class HistoryMoment(msgspec.Struct, frozen=True, kw_only=True):
     rollout_candidate: str | None = None
     rollout_state: str | None = None
     aliases: dict[str, AliasThen] = {}
+    moves: list[AliasMove] = []
 
 
 def read_history(workspace: Workspace, name: str, at: datetime) -> HistoryMoment:
@@ -67,8 +69,9 @@ def read_history(workspace: Workspace, name: str, at: datetime) -> HistoryMoment
     endpoints = workspace.project.endpoints if has_project(workspace.project_dir) else {}
     model = endpoints[name].model if name in endpoints else name
     # A model that a client deleted is no more among the models, but it has a past.
-    everything = workspace.registry.history(model, until=at)
-    if name not in endpoints and name not in workspace.registry.list_models() and not everything:
+    ever = workspace.registry.history(model)
+    everything = [move for move in ever if move.event_time <= at]
+    if name not in endpoints and name not in workspace.registry.list_models() and not ever:
         raise UnknownNameError("endpoint or model", name, [*endpoints, *workspace.registry.list_models()])
     live = workspace.registry.find_alias(model, CHAMPION, at=at)
     moves = [move for move in everything if move.alias == CHAMPION]
@@ -93,4 +96,5 @@ def read_history(workspace: Workspace, name: str, at: datetime) -> HistoryMoment
             for move in sorted({move.alias: move for move in everything}.values(), key=lambda move: move.alias)
             if move.number is not None
         },
+        moves=everything,
     )
