@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from flyball.core.clock import SimulatedClock
 from flyball.workspace.workspace import Workspace
 from tests.stories.tiny import make_request, write_tiny
@@ -62,3 +64,27 @@ def test_many_shops_give_away_a_version_that_answers_all_alike(tmp_path: Path) -
     found = serve(workspace, clock, shops=REQUESTS)
     assert found["state"] == "worse", found["message"]
     assert live(workspace) == "lateness/1"
+
+
+def test_predictions_are_read_again_only_when_there_are_new_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, clock = open_canary(tmp_path, 0.9)
+    read = workspace.predictions.sample_figures
+    readings: list[str] = []
+
+    def note(*arguments: Any, **options: Any) -> Any:
+        readings.append(options["variant"])
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(workspace.predictions, "sample_figures", note)
+    found = []
+    for _ in range(2):
+        workspace.data_plane.predict("parcel", [make_request(number) for number in range(30)])
+        workspace.predictions.log.rotate()
+        for _ in range(3):
+            clock.advance(timedelta(seconds=1))
+            workspace.loop.tick()
+        found.append(len(readings))
+    assert found == [2, 4]
+    assert workspace.rollouts.find_running("parcel") is not None

@@ -104,6 +104,7 @@ class Deployer:
         self._baseline_of = baseline_of
         self._prepare = prepare
         self._trials = TrialJudge(predictions, baseline_of)
+        self._counted: dict[str, tuple[object, tuple[VariantCounts, VariantCounts]]] = {}
 
     def take_up(self, endpoints: Mapping[str, Endpoint]) -> None:
         """Start a rollout for the newest version approved since the last time, where none is under way."""
@@ -305,13 +306,27 @@ class Deployer:
         limits = _limits(stage, endpoint)
         metric = limits.metric
         role = "shadow" if stage is not None and stage.kind is StageKind.SHADOW else "canary"
-        champion = self._registry.champion(rollout.model)
-        live = self._count(rollout, champion.ref if champion is not None else "", "live", metric, now)
-        new = self._count(rollout, rollout.candidate, role, metric, now)
-        live, new = self._add_cells(rollout, live, new, role)
-        found = compare_variants(live, new, limits)
+        found = compare_variants(*self._compare(rollout, role, metric, now), limits)
         verdict = to_verdict(found, rollout, now)
         return verdict, {"comparisons": to_plain(found.comparisons)}
+
+    def _compare(
+        self, rollout: Rollout, role: str, metric: str | None, now: datetime
+    ) -> tuple[VariantCounts, VariantCounts]:
+        """Return what the live version and the new one did in the stage; counted again where something came since."""
+        champion = self._registry.champion(rollout.model)
+        ref = champion.ref if champion is not None else ""
+        # Labels and sealed predictions are all that the counts depend on; both only grow.
+        sealed = self._predictions.count_sealed(rollout.endpoint)
+        seen = (rollout.id, rollout.stage_started_at, role, ref, metric, sealed, self._predictions.last_label_seq())
+        known = self._counted.get(rollout.endpoint)
+        if known is not None and known[0] == seen:
+            return known[1]
+        live = self._count(rollout, ref, "live", metric, now)
+        new = self._count(rollout, rollout.candidate, role, metric, now)
+        counted = self._add_cells(rollout, live, new, role)
+        self._counted[rollout.endpoint] = (seen, counted)
+        return counted
 
     def _add_cells(
         self, rollout: Rollout, live: VariantCounts, new: VariantCounts, role: str

@@ -41,7 +41,8 @@ class TableReader:
             return rows if after is None else rows.clear()
         times = rows[known]
         begin = 0 if after is None else times.search_sorted(after, side="right")
-        return rows.slice(begin, times.search_sorted(until, side="right") - begin)
+        # Where the clock was set back, nothing became known since.
+        return rows.slice(begin, max(0, times.search_sorted(until, side="right") - begin))
 
     def last_known(self, table: Table) -> datetime | None:
         """Return when the last row became known; None for an empty table or one that has no such time."""

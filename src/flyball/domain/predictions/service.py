@@ -131,6 +131,11 @@ class PredictionService:
         with self._db.read() as tx:
             return store.count_predictions(tx, endpoint)
 
+    def count_sealed(self, endpoint: str) -> int:
+        """Return how many are sealed, with shadows; a cheap way to see that there are new ones."""
+        with self._db.read() as tx:
+            return store.count_sealed(tx, endpoint)
+
     def scan(self, endpoint: str, since: datetime | None = None, until: datetime | None = None) -> pl.LazyFrame:
         """Return the sealed predictions answered in [since, until), with all columns (`records.FRAME_SCHEMA`)."""
         span = Span(since, until)

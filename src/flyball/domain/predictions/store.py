@@ -115,6 +115,11 @@ def count_predictions(tx: Transaction, endpoint: str) -> int:
     return int(tx.value(sql, (endpoint,)))
 
 
+def count_sealed(tx: Transaction, endpoint: str) -> int:
+    """Return how many predictions of an endpoint are sealed, shadows among them."""
+    return int(tx.value("SELECT coalesce(sum(rows), 0) FROM prediction_segment WHERE endpoint = ?", (endpoint,)))
+
+
 def insert_sealed_sources(tx: Transaction, endpoint: str, names: Sequence[str]) -> None:
     """Remember that open segments have been sealed."""
     tx.execute_many(
