@@ -158,6 +158,8 @@ def _status_parts(status: "ProjectStatus") -> Iterator[Any]:
     for found in status.endpoints:
         for ref in found.awaiting_approval:
             yield Text(f"waits for you: flyball approve {ref} --as USER", style="bold")
+        for ref, reasons in found.rejected.items():
+            yield Text(f"{ref} is rejected: {'; '.join(reasons) or 'who had to sign it said no'}")
         if found.live is None:
             yield Text(f"{found.name} has no model yet; make one with: flyball run PIPELINE")
     for run in status.runs:

@@ -24,6 +24,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
         predictions: How many answers are sealed in the log; what only ran beside them is not counted.
         alerts: The messages of alerts that are raised now.
         awaiting_approval: Versions that a person must sign.
+        rejected: The newest version if it may not go live, and why its gates say no.
         triggers: What would start a retraining.
     """
 
@@ -35,6 +36,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
     predictions: int
     alerts: list[str]
     awaiting_approval: list[str]
+    rejected: dict[str, list[str]]
     triggers: list[str]
 
 
@@ -74,7 +76,8 @@ def _read_endpoint(workspace: Workspace, name: str, endpoint: Endpoint) -> Endpo
     champion = registry.champion(endpoint.model)
     moves = registry.history(endpoint.model, alias=CHAMPION)
     rollout = workspace.rollouts.find_running(name)
-    versions = registry.list_versions(endpoint.model) if endpoint.model in registry.list_models() else []
+    newest = registry.find_newest(endpoint.model)
+    rejected = newest if newest is not None and newest.status is VersionStatus.REJECTED else None
     return EndpointStatus(
         name=name,
         model=endpoint.model,
@@ -83,6 +86,7 @@ def _read_endpoint(workspace: Workspace, name: str, endpoint: Endpoint) -> Endpo
         rollout=f"{rollout.candidate}: {rollout.state}" if rollout is not None else None,
         predictions=workspace.predictions.count(name),
         alerts=[f"{alert.monitor}: {alert.message}" for alert in workspace.monitoring.alerts(name)],
-        awaiting_approval=[found.ref for found in versions if found.status is VersionStatus.AWAITING_APPROVAL],
+        awaiting_approval=[found.ref for found in registry.list_awaiting(endpoint.model)],
+        rejected={rejected.ref: registry.list_reasons(rejected)} if rejected is not None else {},
         triggers=[str(trigger) for trigger in endpoint.retrain_on],
     )

@@ -56,7 +56,9 @@ def test_nobody_is_approved_without_gates_that_passed(changes: list[Change]) -> 
 
 
 def test_refusals_say_what_to_do() -> None:
-    with pytest.raises(StatusForbidsError, match="Its gates say no"):
+    with pytest.raises(StatusForbidsError, match="Its gates say no: auc is 0; it must be more"):
+        next_status("m/1", Status.REJECTED, Change.APPROVED, ["auc is 0", "it must be more"])
+    with pytest.raises(StatusForbidsError, match="Who had to sign it said no"):
         next_status("m/1", Status.REJECTED, Change.APPROVED)
     with pytest.raises(StatusForbidsError, match="train a new one"):
         next_status("m/1", Status.ARCHIVED, Change.APPROVED)

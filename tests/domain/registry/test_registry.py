@@ -87,8 +87,18 @@ def test_a_version_that_fails_is_rejected_with_reasons(home: Home) -> None:
     assert version.status is Status.REJECTED
     (event,) = home.events("registry.version.rejected")
     assert event.data["reasons"] == ["auc is 0.6; it must be >= 0.7"]
-    with pytest.raises(StatusForbidsError, match="Its gates say no"):
+    with pytest.raises(StatusForbidsError, match=r"Its gates say no: auc is 0\.6; it must be >= 0\.7"):
         home.registry.approve("credit/1", "ana")
+    assert home.registry.list_reasons(version) == event.data["reasons"]
+
+
+def test_the_newest_version_and_those_that_wait_are_found_without_the_others(home: Home) -> None:
+    assert home.registry.find_newest("credit") is None
+    for _ in range(3):
+        newest = home.add()
+    assert home.registry.find_newest("credit") == newest
+    assert home.registry.list_awaiting("credit") == []
+    assert home.registry.list_reasons(newest) == []
 
 
 def test_versions_are_counted_for_each_model(home: Home) -> None:
@@ -122,6 +132,7 @@ def test_a_gate_that_cannot_be_judged_leaves_no_version(home: Home) -> None:
 def test_a_role_approves_and_signs_the_evidence(home: Home) -> None:
     version = home.add(0.8, OFFICER)
     assert version.status is Status.AWAITING_APPROVAL
+    assert home.registry.list_awaiting(version.model) == [version]
     approved = home.registry.approve(version.ref, "ana", evidence=version.evidence, cause=3)
     assert approved.status is Status.APPROVED
     (approval,) = home.registry.approvals(version.ref)

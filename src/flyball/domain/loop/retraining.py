@@ -100,10 +100,8 @@ class Retrainer:
     def _last_start(self, endpoint: Endpoint, last: Reaction | None) -> datetime | None:
         if last is not None:
             return last.started_at
-        if endpoint.model not in self._registry.list_models():
-            return None
-        versions = self._registry.list_versions(endpoint.model)
-        return versions[-1].created_at if versions else None
+        newest = self._registry.find_newest(endpoint.model)
+        return newest.created_at if newest is not None else None
 
     def _circumstances(self, name: str, endpoint: Endpoint, began: datetime, now: datetime) -> Circumstances:
         alerts = [

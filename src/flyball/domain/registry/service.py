@@ -20,7 +20,14 @@ from flyball.domain.registry.aliases import (
 from flyball.domain.registry.evidence import Evidence
 from flyball.domain.registry.gates import AUTOMATIC, GatePlan, ModelGates
 from flyball.domain.registry.ledger import Findings, Ledger, NewVersion
-from flyball.domain.registry.lookups import check_alias, find_evidence, get_version, list_aliases, require_model
+from flyball.domain.registry.lookups import (
+    check_alias,
+    find_evidence,
+    get_version,
+    list_aliases,
+    list_reasons,
+    require_model,
+)
 from flyball.domain.registry.packages import SIGNATURE, Package, open_package
 from flyball.domain.registry.signatures import Signature
 from flyball.domain.registry.versions import (
@@ -85,6 +92,21 @@ class RegistryService:
             if model is not None:
                 require_model(tx, model)
             return store.list_versions(tx, model)
+
+    def find_newest(self, model: str) -> ModelVersion | None:
+        """Return a model's version with the greatest number; None where it has none, or there is no such model."""
+        with self._db.read() as tx:
+            return store.find_newest(tx, model)
+
+    def list_awaiting(self, model: str) -> list[ModelVersion]:
+        """Return a model's versions that wait for a person's approval, by number."""
+        with self._db.read() as tx:
+            return store.list_awaiting(tx, model)
+
+    def list_reasons(self, version: ModelVersion) -> list[str]:
+        """Return why the gates said no to a version; nothing where they did not."""
+        with self._db.read() as tx:
+            return list_reasons(tx, version)
 
     def find_alias(
         self, model: str, alias: str, *, at: datetime | None = None, known_at: datetime | None = None
@@ -265,14 +287,7 @@ class RegistryService:
             version = get_version(tx, ref)
             return self._ledger.gate(tx, version, plan, findings or Findings(), actor, cause)
 
-    def approve(
-        self,
-        ref: str,
-        user: str,
-        *,
-        evidence: str | None = None,
-        cause: int | None = None,
-    ) -> ModelVersion:
+    def approve(self, ref: str, user: str, *, evidence: str | None = None, cause: int | None = None) -> ModelVersion:
         """Sign a version's evidence as a user who has the role that its policy asks for.
 
         Args:
@@ -288,7 +303,7 @@ class RegistryService:
         """
         with self._db.begin() as tx:
             version = get_version(tx, ref)
-            status = next_status(version.ref, version.status, Change.APPROVED)
+            status = next_status(version.ref, version.status, Change.APPROVED, list_reasons(tx, version))
             held = find_evidence(tx, version)
             if held is None or (evidence is not None and evidence != version.evidence):
                 raise EvidenceChangedError(version.ref, "its evidence is not the one that was looked at")

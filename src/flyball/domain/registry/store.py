@@ -77,6 +77,26 @@ def list_versions(tx: Transaction, model: str | None) -> list[ModelVersion]:
     return [read_version(row) for row in rows]
 
 
+def find_newest(tx: Transaction, model: str) -> ModelVersion | None:
+    """Return a model's version with the greatest number."""
+    row = tx.row(
+        f"SELECT {VERSION_COLUMNS} FROM registry_version WHERE model = ? AND deleted_at_us IS NULL"
+        " ORDER BY number DESC LIMIT 1",
+        (model,),
+    )
+    return read_version(row) if row else None
+
+
+def list_awaiting(tx: Transaction, model: str) -> list[ModelVersion]:
+    """Return a model's versions that wait for a person's approval."""
+    rows = tx.rows(
+        f"SELECT {VERSION_COLUMNS} FROM registry_version WHERE model = ? AND status = ? AND deleted_at_us IS NULL"
+        " ORDER BY number",
+        (model, Status.AWAITING_APPROVAL.value),
+    )
+    return [read_version(row) for row in rows]
+
+
 def list_unpackaged(tx: Transaction, model: str) -> list[ModelVersion]:
     """Return a model's versions that clients registered and that wait for a package and for their gates."""
     rows = tx.rows(

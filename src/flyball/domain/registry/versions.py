@@ -47,7 +47,7 @@ _AFTER_GATES = {
 }
 
 
-def next_status(ref: str, status: Status, change: Change) -> Status:
+def next_status(ref: str, status: Status, change: Change, reasons: Sequence[str] = ()) -> Status:
     """Return the status that follows.
 
     ::
@@ -55,6 +55,12 @@ def next_status(ref: str, status: Status, change: Change) -> Status:
         candidate ──gates──> rejected | awaiting-approval | approved      gates may be judged again from any of these
         awaiting-approval ──a user of the role──> approved | rejected
         any but archived ──archive──> archived                            archived is the end
+
+    Args:
+        ref: The version.
+        status: Where it stands.
+        change: What is asked for.
+        reasons: Why its gates said no, if they did.
 
     Raises:
         StatusForbidsError: A version of that status cannot change so.
@@ -66,7 +72,7 @@ def next_status(ref: str, status: Status, change: Change) -> Status:
     if change is Change.ARCHIVED:
         return Status.ARCHIVED
     if status is not Status.AWAITING_APPROVAL:
-        raise StatusForbidsError(ref, status, change)
+        raise StatusForbidsError(ref, status, change, reasons)
     return Status.APPROVED if change is Change.APPROVED else Status.REJECTED
 
 
@@ -185,11 +191,11 @@ class StatusForbidsError(ConflictError):
 
     code = "registry/status-forbids"
 
-    def __init__(self, ref: str, status: Status, change: Change) -> None:
+    def __init__(self, ref: str, status: Status, change: Change, reasons: Sequence[str] = ()) -> None:
         if status is Status.ARCHIVED:
             hint = "An archived version stays archived; train a new one."
         elif change is Change.APPROVED and status is Status.REJECTED:
-            hint = "Its gates say no; see why with: flyball status"
+            hint = f"Its gates say no: {'; '.join(reasons)}" if reasons else "Who had to sign it said no."
         elif change is Change.APPROVED and status is Status.CANDIDATE:
             hint = "Its gates have not been judged yet."
         else:
