@@ -11,9 +11,11 @@ import polars as pl
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from flyball.cli.pictures import draw_status
 from flyball.domain.registry.versions import ModelVersion, NotApprovedError, Status
 from flyball.domain.tracking.artifacts import parse_place
 from flyball.domain.tracking.points import Point
+from flyball.workspace.status import read_status
 from flyball.workspace.workspace import Workspace
 from tests.stories.tiny import write_tiny
 
@@ -201,3 +203,15 @@ def test_what_was_champion_before_an_endpoint_named_the_model_has_to_pass_too(tm
     assert workspace.registry.champion("lateness") is None
     assert workspace.registry.history("lateness", alias="champion")[-1].reason == "its gates say no"
     workspace.db.close()
+
+
+def test_status_says_why_the_newest_version_is_rejected(workspace: Workspace) -> None:
+    good = adopt(workspace, register(workspace, model_files(fit()), auc=0.8))
+    assert read_status(workspace).endpoints[0].rejected == {}
+    bad = adopt(workspace, register(workspace, model_files(fit()), auc=0.1))
+    assert (good.status, bad.status) == (Status.APPROVED, Status.REJECTED)
+    status = read_status(workspace)
+    assert "; ".join(status.endpoints[0].rejected[bad.ref]) == why(workspace, bad)
+    assert f"{bad.ref} is rejected: auc is 0.1" in draw_status(status)
+    adopt(workspace, register(workspace, model_files(fit()), auc=0.9))
+    assert read_status(workspace).endpoints[0].rejected == {}
