@@ -134,6 +134,10 @@ INVALID = {
     "a negative shape": make_request(matrix(shape=[-1, 3], contents={"fp64_contents": ROW})),
     "NaN": make_request(matrix(contents={"fp64_contents": [1, float("nan"), 12]})),
     "infinite": make_request(matrix(contents={"fp64_contents": [float("inf"), 1, 12]})),
+    "an output as classes": make_request(
+        matrix(contents={"fp64_contents": ROW}),
+        outputs=[{"name": "prediction", "parameters": {"classification": {"int64_param": 2}}}],
+    ),
     "an unknown output": make_request(matrix(contents={"fp64_contents": ROW}), outputs=[{"name": "x"}]),
     "half precision, typed": make_request(matrix(datatype="FP16", contents={"fp32_contents": ROW})),
     "no message": b"\xff\xff\xff",

@@ -267,6 +267,22 @@ def test_bad_binary_tensors_are_refused(gateway: Gateway, tensor: Any, raw: byte
     assert (response.status, told in response.json["error"]) == (400, True), response.body
 
 
+@pytest.mark.parametrize(
+    ("path", "change", "told"),
+    [
+        (INFER, {"outputs": [{"name": "prediction", "parameters": {"classification": 2}}]}, "classification"),
+        (INFER, {"outputs": [{"name": "prediction", "parameters": {"shared_memory_region": "a"}}]}, "shared_memory"),
+        ("/v2/repository/models/credit/load", {"parameters": {"config": "{}"}}, "config"),
+        ("/v2/repository/models/credit/load", {"parameters": {"file:1/model.onnx": "AA=="}}, "file:1/model.onnx"),
+    ],
+)
+def test_what_other_servers_would_do_is_not_left_undone_in_silence(
+    gateway: Gateway, path: str, change: Any, told: str
+) -> None:
+    response = gateway.send("POST", path, json.dumps(matrix(ROW) | change).encode())
+    assert (response.status, told in response.json["error"]) == (400, True), response.body
+
+
 @pytest.mark.parametrize("length", ["-1", "x", "100000", ""])
 def test_a_wrong_header_length_is_refused(gateway: Gateway, length: str) -> None:
     response = infer(gateway, matrix(ROW), **{"inference-header-content-length": length})

@@ -23,7 +23,7 @@ from flyball.domain.serving.direct_plane import MOST_SHARED_ROWS, DirectAsk
 from flyball.server.inference.apart import Apart
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.oip.gathering import Gathering
-from flyball.server.inference.oip.inference import InferAnswer, InferRequest, OpenInference
+from flyball.server.inference.oip.inference import InferAnswer, InferRequest, OpenInference, check_parameters
 from flyball.server.inference.oip.tensors import (
     BYTES,
     Tensor,
@@ -209,6 +209,7 @@ class GrpcServer:
         return self._messages["RepositoryIndexResponse"](models=found)
 
     async def _load(self, request: Any) -> Any:
+        check_parameters("the request", request.parameters)
         return await self._change(request, self._calls.load)
 
     async def _unload(self, request: Any) -> Any:
@@ -230,6 +231,8 @@ class GrpcServer:
 
     async def _answer(self, request: Any, exchange: Exchange) -> Any:
         await self._load_named(request.model_name, request.model_version)
+        for found in (*request.inputs, *request.outputs):
+            check_parameters(f"{found.name[:100]!r}", found.parameters)
         asked = InferRequest(
             model=request.model_name,
             version=request.model_version,

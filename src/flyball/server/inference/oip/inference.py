@@ -1,6 +1,6 @@
 """Inference, metadata and the repository of the Open Inference Protocol, without REST or gRPC."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,14 @@ from flyball.version import __version__
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 NAME = "flyball"
 _MOST_INTERFACES = 100
+
+
+# What other servers do for these would be missed in silence.
+_UNHEARD = {
+    "classification": "Ask for the output 'scores', or for 'prediction'.",
+    "shared_memory_region": "Send data in the request, and read it from the answer.",
+    "config": "Models are configured by the project's file.",
+}
 
 
 class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +207,18 @@ def _write(model: str, identifier: str, names: list[str], interface: Interface, 
         id=identifier or answered.first_id,
         outputs=[write_output(interface.outputs[name], answered) for name in names],
     )
+
+
+def check_parameters(what: str, names: Iterable[str]) -> None:
+    """Refuse parameters that ask for something else than is done here.
+
+    Raises:
+        InvalidInputError: There is one; ``what`` says where.
+    """
+    for name in names:
+        hint = _UNHEARD.get("config" if name.startswith("file:") else name)
+        if hint is not None:
+            raise InvalidInputError(f"{what} has the parameter {name[:100]!r}, which is not heard here", hint=hint)
 
 
 class UnknownOutputError(InvalidInputError):

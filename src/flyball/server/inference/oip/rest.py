@@ -11,7 +11,7 @@ from flyball.domain.serving.answers import Answer
 from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply, Request
-from flyball.server.inference.oip.inference import InferAnswer, InferRequest, OpenInference
+from flyball.server.inference.oip.inference import InferAnswer, InferRequest, OpenInference, check_parameters
 from flyball.server.inference.oip.tensors import (
     Tensor,
     TensorError,
@@ -181,6 +181,8 @@ class OpenInferenceRest:
             case ["index"]:
                 return Reply(200, _encode(self._calls.list_repository(only_ready=_flag(content, "ready"))))
             case ["models", model, "load"]:
+                parameters = content.get("parameters")
+                check_parameters("the request", parameters if isinstance(parameters, dict) else ())
                 self._calls.load(model, version_parameter(content))
                 return Reply(200, b"{}")
             case ["models", model, "unload"]:
@@ -202,6 +204,8 @@ class OpenInferenceRest:
         if left:
             raise TensorError(f"{left:,} bytes follow the last binary tensor")
         wanted = body.outputs or []
+        for found in (*body.inputs, *wanted):
+            check_parameters(f"{found.name[:100]!r}", found.parameters or ())
         answer = self._calls.infer(
             InferRequest(
                 model=model,
