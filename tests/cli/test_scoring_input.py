@@ -1,9 +1,11 @@
 """Scoring, replaying and testing, asked for what cannot be: named, with the way out, and nothing half-written."""
 
+import json
 from pathlib import Path
 
 from tests.cli.conftest import Command
 from tests.cli.test_bad_input import assert_refused
+from tests.stories.tiny import REQUEST
 
 
 def test_nothing_is_scored_before_a_version_is_live(project: Path, flyball: Command) -> None:
@@ -44,6 +46,9 @@ def test_a_replay_of_traffic_needs_traffic_and_a_version(trained: Path, flyball:
     assert_refused(flyball(trained, *replay, "1"), "workspace/no-traffic", "answered nothing since", "--last")
     assert_refused(flyball(trained, *replay, "9"), "has no version 9")
     assert_refused(flyball(trained, *replay, "1", "--last", "soon"), "--last 'soon' is not a duration")
+    assert flyball(trained, "predict", "parcel", "--json", json.dumps(REQUEST)).status == 0
+    assert_refused(flyball(trained, *replay, "1", "--threshold", "5"), "the threshold 5 is no chance")
+    assert flyball(trained, *replay, "1", "--threshold", "0.4").status == 0
     assert flyball(trained, *replay, "1", "--policy", "never").status == 2
     assert flyball(trained, "replay", "--last", "3d").status == 2
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -107,8 +108,10 @@ def test_a_log_that_says_otherwise_stops_the_replay_and_says_why(
 ) -> None:
     read = read_answered
 
-    def read_other(*arguments: object) -> pl.DataFrame:
-        rows = read(*arguments)  # type: ignore[arg-type]
+    def read_other(*arguments: Any, **options: Any) -> pl.DataFrame:
+        rows = read(*arguments, **options)
+        if "prediction" not in rows.columns:  # who answered, of all
+            return rows
         is_first = pl.int_range(pl.len()) < 3
         return rows.with_columns(
             prediction=pl.when(is_first).then(pl.col("prediction") + 0.1).otherwise("prediction"),
@@ -121,6 +124,23 @@ def test_a_log_that_says_otherwise_stops_the_replay_and_says_why(
     assert "for 3 requests the model itself says something else to the same inputs" in result.verdict
     assert result.verdict.endswith("So nothing can be said of lateness/2.")
     assert result.reproduction.examples[0] in draw_traffic(result)
+
+
+def test_of_much_traffic_only_what_is_replayed_is_read_whole(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = read_answered
+    whole: list[int] = []
+
+    def note(*arguments: Any, **options: Any) -> pl.DataFrame:
+        rows = read(*arguments, **options)
+        whole.extend([rows.height] if "request" in rows.columns else [])
+        return rows
+
+    monkeypatch.setattr("flyball.workspace.traffic_replays.read_answered", note)
+    result = replay_traffic(workspace, TrafficPlan(candidate="2", most_rows=7))
+    assert (result.requests, result.replayed) == (REQUESTS, 7)
+    assert whole == [7]
 
 
 def test_unknown_versions_and_times_without_traffic_are_told(workspace: Workspace) -> None:

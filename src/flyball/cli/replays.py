@@ -94,7 +94,7 @@ def _replay_traffic(
         endpoint=endpoint,
         candidate=candidate,
         last=parse_duration(last, what="--last"),
-        threshold=0.5 if threshold is None else threshold,
+        threshold=threshold,
     )
     result = replay_traffic(Workspace(place.project, place.home), plan)
     if report is not None:

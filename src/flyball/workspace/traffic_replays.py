@@ -28,6 +28,7 @@ from flyball.workspace.workspace import Workspace
 MOST_ROWS = 100_000
 _TIMED_ROWS = 200
 _WARMING_ROWS = 20
+_THRESHOLD = 0.5
 _DEFAULT_METRICS = {"binary": "auc", "multiclass": "accuracy", "regression": "mae"}
 _FITTING = {"binary": ("binary", "classes"), "multiclass": ("classes",), "regression": ("regression",)}
 
@@ -39,14 +40,14 @@ class TrafficPlan(msgspec.Struct, frozen=True, kw_only=True):
         candidate: The version, or its number.
         endpoint: The endpoint; the only one by default.
         last: How far back.
-        threshold: From which chance on a decision is yes, for two classes.
+        threshold: From which chance on a decision is yes, for two classes; 0.5 by default.
         most_rows: How many requests at most, the latest.
     """
 
     candidate: str
     endpoint: str | None = None
     last: timedelta = timedelta(days=30)
-    threshold: float = 0.5
+    threshold: float | None = None
     most_rows: int = MOST_ROWS
 
 
@@ -73,6 +74,7 @@ def replay_traffic(workspace: Workspace, plan: TrafficPlan) -> TrafficReplay:
         UnknownNameError: There is no such endpoint or version.
         NothingLiveError: No version is live.
         NoTrafficError: Nothing was answered in that time.
+        InvalidInputError: A threshold is given for a model without two classes, or is no chance.
         FlyballError: A package cannot be loaded.
     """
     endpoint = workspace.project.endpoint_or_only(plan.endpoint)
@@ -81,13 +83,16 @@ def replay_traffic(workspace: Workspace, plan: TrafficPlan) -> TrafficReplay:
     candidate = find_version(workspace, name, endpoint, plan.candidate)
     until = workspace.clock.now()
     since = until - plan.last
-    answered = read_answered(workspace, name, since, until)
+    # Of all of the time only who answered; what was asked, of as many as are replayed.
+    answered = read_answered(workspace, name, since, until, ("id", "at", "version", "node"))
     is_alone = answered.select(_answered_by(endpoint.model)).to_series()
     whole, left_out = answered.filter(is_alone), _count_others(answered.filter(~is_alone))
     if not whole.height:
         raise NoTrafficError(name, since, left_out)
-    rows = whole.tail(plan.most_rows)
+    latest = whole.tail(plan.most_rows)
+    rows = read_answered(workspace, name, latest["at"][0], until, ids=latest["id"])
     replayer = _Replayer(workspace, endpoint)
+    _check_threshold(plan.threshold, live, replayer.load(live).signature)
     again = replayer.replay(live, rows)
     reproduction = _prove(replayer, live, rows, again)
     comparison = None
@@ -111,20 +116,44 @@ def replay_traffic(workspace: Workspace, plan: TrafficPlan) -> TrafficReplay:
     )
 
 
-def read_answered(workspace: Workspace, endpoint: str, since: datetime, until: datetime) -> pl.DataFrame:
+def _check_threshold(threshold: float | None, ref: str, signature: Signature) -> None:
+    if threshold is None:
+        return
+    if signature.task != "binary":
+        raise InvalidInputError(
+            f"a threshold is for models of two classes, but {ref} is a {signature.task} model", hint="Leave it out."
+        )
+    if not 0 < threshold < 1:
+        raise InvalidInputError(f"the threshold {threshold:g} is no chance between 0 and 1", hint="Such as 0.3.")
+
+
+def read_answered(
+    workspace: Workspace,
+    endpoint: str,
+    since: datetime,
+    until: datetime,
+    columns: Sequence[str] = tuple(FRAME_SCHEMA),
+    ids: pl.Series | None = None,
+) -> pl.DataFrame:
     """Return the requests that were answered in [since, until), sealed and not yet sealed, the earliest first."""
+    is_meant = (pl.col("status") == "ok") & (pl.col("variant") != "shadow")
+    is_asked = (pl.col("at") >= since) & (pl.col("at") < until)
+    if ids is not None:
+        is_asked &= pl.col("id").is_in(ids.implode())
     workspace.predictions.log.rotate()
-    frames = [workspace.predictions.scan(endpoint, since, until).collect()]
+
+    def read_sealed() -> pl.DataFrame:
+        sealed = workspace.predictions.scan(endpoint, since, until)
+        return sealed.filter(is_meant, is_asked).select(columns).collect()
+
+    frames = [read_sealed()]
     for path in list_open_segments(workspace.home / "predictions", endpoint):
         try:
-            frames.append(to_frame(read_segment(path).records))
+            frames.append(to_frame(read_segment(path).records).filter(is_meant, is_asked).select(columns))
         except FileNotFoundError:  # it was sealed meanwhile
-            frames.append(workspace.predictions.scan(endpoint, since, until).collect())
-    rows: pl.DataFrame = pl.concat([frame.select(list(FRAME_SCHEMA)) for frame in frames]).unique(
-        "id", maintain_order=True
-    )
-    is_meant = (pl.col("status") == "ok") & (pl.col("variant") != "shadow")
-    return rows.filter(is_meant, pl.col("at") >= since, pl.col("at") < until).sort("at", "id")
+            frames.append(read_sealed())
+    rows: pl.DataFrame = pl.concat(frames).unique("id", maintain_order=True)
+    return rows.sort("at", "id")
 
 
 def _answered_by(model: str) -> pl.Expr:
@@ -221,7 +250,7 @@ def _compare(
         rejected=found.rejected,
         labelled=labelled,
         metric=_choose_metric(endpoint, signature),
-        threshold=plan.threshold,
+        threshold=_THRESHOLD if plan.threshold is None else plan.threshold,
         fields=expand_json(rows, "features", dict(replayer.load(live).input_types)),
         looked_back=found.looked_back,
     )

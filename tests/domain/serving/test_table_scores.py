@@ -278,7 +278,9 @@ def test_columns_to_keep_are_checked(bench: Bench) -> None:
     bench.score(keep=("number", "term"))
     assert bench.scored().columns[:2] == ["number", "term"]
     with pytest.raises(InvalidInputError, match="keeps the columns number, term"):
-        bench.write(range(20), prediction=pl.lit(1))
+        bench.score(keep=("number",))
+    bench.write(range(20), prediction=pl.lit(1))
+    with pytest.raises(InvalidInputError, match="keeps the columns number, term"):
         bench.score(keep=("number",))
 
 

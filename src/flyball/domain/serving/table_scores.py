@@ -138,6 +138,10 @@ class TableScoreService:
         before = None if request.all_rows else complete
         if before is not None and not request.out.exists():
             raise OutputTakenError(out, "the predictions that were written there are gone; --all scores all rows again")
+        if before is not None and request.keep is not None and request.keep != before.keep:
+            raise InvalidInputError(
+                f"{before.out!r} keeps the columns {', '.join(before.keep)}", hint="Change them with --all."
+            )
         snapshot = self._data.snapshot(request.table, actor="user")
         ranges, known_after = self._find_rows(request, snapshot, before)
         if not ranges:
@@ -180,10 +184,6 @@ class TableScoreService:
             raise InvalidInputError(
                 f"the column {taken[0]!r} of {snapshot.table!r} cannot stand beside the predictions, which have one so",
                 hint="Name the columns to keep with --keep.",
-            )
-        if before is not None and request.keep is not None and request.keep != before.keep:
-            raise InvalidInputError(
-                f"{before.out!r} keeps the columns {', '.join(before.keep)}", hint="Change them with --all."
             )
         return ScoreJob(
             id=self._ids.new(),
