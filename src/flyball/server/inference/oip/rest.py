@@ -204,7 +204,8 @@ class OpenInferenceRest:
         if left:
             raise TensorError(f"{left:,} bytes follow the last binary tensor")
         wanted = body.outputs or []
-        for found in (*body.inputs, *wanted):
+        tensors: list[_Input | _Output] = [*body.inputs, *wanted]
+        for found in tensors:
             check_parameters(f"{found.name[:100]!r}", found.parameters or ())
         answer = self._calls.infer(
             InferRequest(
