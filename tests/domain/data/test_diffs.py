@@ -3,7 +3,7 @@
 from typing import Any
 
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flyball.domain.data.diffs import diff_frames
@@ -65,13 +65,20 @@ COLUMNS: list[tuple[Any, st.SearchStrategy[Any]]] = [
 @given(
     st.sampled_from(COLUMNS).flatmap(
         lambda kind: st.tuples(st.just(kind[0]), st.lists(st.none() | kind[1], min_size=1, max_size=60))
-    )
+    ),
+    st.booleans(),
 )
-def test_what_is_proposed_holds_and_its_code_says_the_same(drawn: tuple[Any, list[Any]]) -> None:
+@example((pl.Float64, [5e-324, 5e-322]), False)
+@example((pl.Float64, [-1.7e308, 1.7e308]), False)
+@example((pl.UInt64, [2**63]), False)
+@example((pl.Int64, [-(2**63), 2**63 - 1]), False)
+@example((pl.String, ["x" * 100_000] * 40), False)
+def test_what_is_proposed_holds_and_its_code_says_the_same(drawn: tuple[Any, list[Any]], is_key: bool) -> None:
     import flyball as fb
 
     frame = pl.DataFrame({'the "column"': pl.Series(drawn[1], dtype=drawn[0])})
-    proposal = propose_expectations(frame, table="table", keys=frame.columns)
+    proposal = propose_expectations(frame, table="table", keys=frame.columns if is_key else ())
+    assert len(proposal.code) < 5_000
     report = compile_table(proposal.rules)(frame.lazy())
     assert [result.message for result in report.violations] == []
     table = fb.Table("t.csv", name="table")

@@ -15,6 +15,8 @@ from flyball.domain.data.schemas import Schema
 
 _MOST_CATEGORIES = 20
 _MOST_LISTED = 8  # more numbers than that are a range with gaps
+_LONGEST_CATEGORY = 100  # signs; longer texts are no categories
+_LARGEST = 2**63 - 1
 _ROWS_A_CATEGORY = 20  # fewer rows for each value, and tomorrow will bring another one
 _TEXTS_READ = 5_000
 _ROOM = 0.25  # of the range seen, to each side: the next values are a little beyond the last ones
@@ -99,6 +101,8 @@ def _propose_numbers(chain: _Chain, given: pl.Series, *, is_key: bool) -> None:
     finite = numbers.filter(numbers.is_finite())
     if is_key or not len(finite) or len(finite) < len(numbers):
         return
+    if given.dtype.is_integer() and given.max() > _LARGEST:  # type: ignore[operator]  # no limit can be so large
+        return
     distinct = given.n_unique()
     if given.dtype.is_integer() and distinct <= _MOST_CATEGORIES and len(given) >= distinct * _ROWS_A_CATEGORY:
         known = sorted(given.unique().to_list())
@@ -113,14 +117,15 @@ def _propose_numbers(chain: _Chain, given: pl.Series, *, is_key: bool) -> None:
     least = 0.0 if 0 <= low <= room else _nice(low - room, math.floor)
     most = 0.0 if -room <= high <= 0 else _nice(high + room, math.ceil)
     if given.dtype.is_integer():
-        chain.add("between", int(least), int(most))
+        chain.add("between", max(int(least), -_LARGEST - 1), min(int(most), _LARGEST))
     else:
-        chain.add("between", least, most)
+        chain.add("between", least if math.isfinite(least) else low, most if math.isfinite(most) else high)
 
 
 def _propose_texts(chain: _Chain, texts: pl.Series) -> None:
-    distinct = texts.n_unique()
-    if distinct <= _MOST_CATEGORIES and len(texts) >= distinct * _ROWS_A_CATEGORY:
+    distinct, longest = texts.n_unique(), int(texts.str.len_chars().max())  # type: ignore[arg-type]
+    is_listed = longest <= _LONGEST_CATEGORY
+    if is_listed and distinct <= _MOST_CATEGORIES and len(texts) >= distinct * _ROWS_A_CATEGORY:
         chain.add("is_in", sorted(texts.unique().to_list()))
         return
     shape = _shape(texts)
@@ -152,9 +157,11 @@ def _shape(texts: pl.Series) -> str:
 
 def _nice(value: float, towards: Any) -> float:
     """Round outwards to two significant digits."""
-    if not value:
-        return 0.0
+    if not value or not math.isfinite(value):
+        return value
     size = 10.0 ** (math.floor(math.log10(abs(value))) - 1)
+    if not size:  # smaller numbers than that have no two digits
+        return value
     return float(f"{towards(value / size) * size:.6g}")
 
 
