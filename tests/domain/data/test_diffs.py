@@ -1,8 +1,10 @@
 """What changed between two sets of rows, and what is proposed from one."""
 
+from datetime import datetime
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +47,36 @@ def test_columns_that_came_and_distributions_that_moved() -> None:
     assert diff.schema == ["column 'new' was added", "column 'gone' was removed"]
     assert [(change.column, change.moved) for change in diff.columns] == [("y", 0.75), ("x", 0.0)]
     assert diff.columns[0].nulls == (0.25, 0.0)
+
+
+NARROW = {
+    "whole": (pl.Int32, pl.Int64),
+    "sign": (pl.Int8, pl.UInt64),
+    "measured": (pl.Float32, pl.Float64),
+    "text": (pl.Categorical, pl.String),
+    "exact": (pl.Decimal(10, 2), pl.Float64),
+}
+
+
+@pytest.mark.parametrize("key", ["whole", "text", ""])
+def test_the_same_values_in_a_wider_type_are_no_change(key: str) -> None:
+    values = {"whole": [1, 2, None], "sign": [0, 1, 2], "measured": [0.5, None, 2.0], "text": ["a", "b", "c"]}
+    values["exact"] = [1.25, 2.5, None]
+    before, after = (
+        pl.DataFrame({name: pl.Series(values[name]).cast(types[side]) for name, types in NARROW.items()}).with_columns(
+            at=pl.Series([datetime(2026, 1, 1)] * 3, dtype=pl.Datetime(unit)).dt.replace_time_zone(zone)
+        )
+        for side, (unit, zone) in enumerate([("ns", None), ("us", "UTC")])
+    )
+    diff = diff_frames(before.lazy(), after.lazy(), table="t", names=("one", "two"), key=[key] if key else [])
+    assert (diff.changes.added, diff.changes.removed, diff.changes.changed) == (0, 0, 0)
+    assert diff.schema == []
+
+
+def test_where_no_column_stayed_all_rows_went_and_came() -> None:
+    before, after = pl.DataFrame({"x": [1, 2]}).lazy(), pl.DataFrame({"y": [1, 2, 3]}).lazy()
+    diff = diff_frames(before, after, table="t", names=("one", "two"), key=["x"])
+    assert (diff.changes.added, diff.changes.removed) == (3, 2)
 
 
 COLUMNS: list[tuple[Any, st.SearchStrategy[Any]]] = [

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from flyball.domain.data.instants import to_utc
 from flyball.domain.data.profiles import ColumnProfile, Profile
 from flyball.domain.data.reports import Report
 from flyball.domain.data.rules import encode_rules
-from flyball.domain.data.schemas import Schema
+from flyball.domain.data.schemas import Schema, dtype_name, polars_dtype
 from flyball.domain.data.wording import format_number, plain_value
 
 _EXAMPLES = 5
@@ -114,15 +115,34 @@ def diff_frames(
         after=names[1],
         rows=(rows[0], rows[1]),
         schema=schemas[0].changes_to(schemas[1]),
-        changes=_row_changes(before, after, [name for name in key if name in mutual], mutual),
+        changes=_row_changes(*_alike(before, after, mutual), [name for name in key if name in mutual], mutual),
         columns=_column_changes(before, after, mutual),
     )
+
+
+def _alike(before: pl.LazyFrame, after: pl.LazyFrame, mutual: list[str]) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+    """Give columns of one kind one type: Polars neither joins nor hashes those of 32 bits with those of 64."""
+    schemas = before.collect_schema(), after.collect_schema()
+    differing = [name for name in mutual if schemas[0][name] != schemas[1][name]]
+    casts: list[list[pl.Expr]] = [[], []]
+    for name in differing:
+        for side, schema in enumerate(schemas):
+            kind = dtype_name(name, schema[name])
+            if kind == "datetime":
+                casts[side].append(to_utc(name, schema[name]))
+            else:
+                # Of all whole numbers, also those of 64 bits without a sign.
+                casts[side].append(pl.col(name).cast(pl.Int128() if kind == "int" else polars_dtype(kind)))
+    return before.with_columns(casts[0]), after.with_columns(casts[1])
 
 
 def _row_changes(before: pl.LazyFrame, after: pl.LazyFrame, key: list[str], mutual: list[str]) -> RowChanges:
     if key and not (_identifies(before, key) and _identifies(after, key)):
         key = []
     by = key or mutual
+    if not by:  # no column is left to compare them by
+        came, went = (frame.select(pl.len()).collect().item() for frame in (after, before))
+        return RowChanges(key=(), added=came, removed=went)
     values = [name for name in mutual if name not in by]
     one, two = (frame.select(*by, _mark(values)) for frame in (before, after))
     if not key:
