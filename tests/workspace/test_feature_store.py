@@ -1,5 +1,6 @@
 """`fb.FeatureStore` as another program uses it."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -93,3 +94,67 @@ def test_a_row_of_the_future_is_refused_since_it_would_hide_all_that_come_before
         store.push("behaviour", row | {"paid_at": [datetime.now(UTC) + timedelta(hours=8)]})
     assert "UTC" in str(caught.value.hint)
     assert store.push("behaviour", row | {"paid_at": [datetime.now(UTC) + timedelta(minutes=1)]}) == 1
+
+
+class _Series:
+    """A column as pandas has it: a list of plain values by its method only."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(np.array(self.values))
+
+    def tolist(self) -> list[Any]:
+        return self.values
+
+
+@pytest.mark.parametrize(
+    "entities",
+    [
+        {"customer_id": np.array([1, 2])},
+        {"customer_id": list(np.array([1, 2], dtype=np.int32))},
+        {"customer_id": _Series([1, 2])},
+        {"customer_id": range(1, 3)},
+        {"customer_id": (number for number in (1, 2))},
+        {"customer_id": pl.Series([1, 2])},
+        pl.DataFrame({"customer_id": [1, 2]}),
+        [{"customer_id": 1}, {"customer_id": 2}],
+    ],
+    ids=["array", "numbers of numpy", "pandas", "range", "generator", "series", "frame", "rows"],
+)
+def test_entities_may_be_asked_in_whatever_holds_them(store: fb.FeatureStore, entities: Any) -> None:
+    found = store.get_online_features("behaviour", entities)
+    assert found.to_dict() == {"customer_id": [1, 2], "days": [1, None], "share": [0.5, None]}
+    assert {type(key) for key in found.columns[0]} == {int}
+
+
+def test_rows_may_be_pushed_one_by_one(store: fb.FeatureStore) -> None:
+    assert store.push("behaviour", [{"customer_id": 2, "paid_at": _NOW, "days": 7, "share": 1.0}]) == 1
+    assert _found(store)["days"] == [1, 7]
+
+
+@pytest.mark.parametrize(
+    ("features", "entities", "message"),
+    [
+        (["behaviour"], {"customer_id": 1}, "entities hold one value in 'customer_id' instead of a column: 1"),
+        (["behaviour"], {"customer_id": "12"}, "entities hold one value in 'customer_id' instead of a column: '12'"),
+        (["behaviour"], [{"customer_id": 1}, {"customer": 2}], "row 1 of entities has other names than row 0"),
+        (["behaviour"], 7, "entities cannot be read from int"),
+        (None, {"customer_id": [1]}, "None is no reference to a feature"),
+        ([7], {"customer_id": [1]}, "7 is no reference to a feature"),
+    ],
+)
+def test_what_holds_no_columns_is_refused(store: fb.FeatureStore, features: Any, entities: Any, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        store.get_online_features(features, entities)
+
+
+def test_one_view_and_a_time_without_a_zone_will_do(store: fb.FeatureStore) -> None:
+    done = store.materialise("behaviour", until=datetime(2999, 1, 1))
+    assert [one.view for one in done] == ["behaviour"]
+    with pytest.raises(InvalidInputError, match="rows hold one value in 'days'"):
+        store.push("behaviour", {"customer_id": [1], "paid_at": [_NOW], "days": 7, "share": [1.0]})

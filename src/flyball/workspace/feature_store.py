@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flyball.workspace.columns import read_columns
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -36,7 +38,7 @@ class FeatureStore:
     def get_online_features(
         self,
         features: "Sequence[str | FeatureView]",
-        entities: Mapping[str, Sequence[Any]],
+        entities: "Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | pl.DataFrame",
         *,
         full_feature_names: bool = False,
     ) -> "Vectors":
@@ -44,7 +46,8 @@ class FeatureStore:
 
         Args:
             features: Views, or references ``view``, ``view:feature`` or ``view@version:feature``.
-            entities: The values of each key, one an entity; a number may be given as text.
+            entities: The values of each key, one an entity: in columns, a frame of Polars or pandas, or a mapping for
+                each entity; a number may be given as text.
             full_feature_names: Whether to call features ``view__feature`` in the answer.
 
         Returns:
@@ -58,12 +61,17 @@ class FeatureStore:
         """
         return self._workspace.get_online_features(features, entities, has_full_names=full_feature_names)
 
-    def push(self, view: "str | FeatureView", rows: "Mapping[str, Sequence[Any]] | pl.DataFrame") -> int:
+    def push(
+        self,
+        view: "str | FeatureView",
+        rows: "Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | pl.DataFrame",
+    ) -> int:
         """Write rows with a view's values as they arrive; the newest row of an entity counts.
 
         Args:
             view: The view or its name.
-            rows: Keys, time and every feature, in columns of one length; or a frame of Polars or pandas.
+            rows: Keys, time and every feature, in columns of one length; or a frame of Polars or pandas, or a mapping
+                for each row.
 
         Returns:
             How many entities now have another row.
@@ -74,8 +82,7 @@ class FeatureStore:
             NotMaterialisedError: The view was never written to the online store.
         """
         declared = self._workspace.project.view(view) if isinstance(view, str) else view
-        columns: Mapping[str, Any] = rows if isinstance(rows, Mapping) else {name: rows[name] for name in rows.columns}
-        return self._workspace.features.push(declared, columns)
+        return self._workspace.features.push(declared, read_columns(rows, what="rows"))
 
     def materialise(self, views: Sequence[str] = (), *, until: datetime | None = None) -> "list[Materialisation]":
         """Bring the online rows of views up to an instant, but not beyond now; of all views by default.

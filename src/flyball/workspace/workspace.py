@@ -1,8 +1,8 @@
 """What can be done with one project and its home, over all of its rooms."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,7 +18,11 @@ from flyball.domain.pipelines.results import Progress, RunResult
 from flyball.domain.pipelines.service import PipelineService
 from flyball.engines.inline import InlineEngine
 from flyball.engines.local import LocalEngine
+from flyball.workspace.columns import read_keys
 from flyball.workspace.rooms import Rooms
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 class CheckedSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +93,7 @@ class Workspace(Rooms):
     def get_online_features(
         self,
         features: Sequence[str | FeatureView],
-        entities: Mapping[str, Sequence[Any]],
+        entities: "Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | pl.DataFrame",
         *,
         has_full_names: bool = False,
     ) -> Vectors:
@@ -97,7 +101,8 @@ class Workspace(Rooms):
 
         Args:
             features: Views, or references ``view``, ``view:feature`` or ``view@version:feature``.
-            entities: The values of each key, one an entity; a number may be given as text.
+            entities: The values of each key, one an entity, in columns, a frame, or a mapping for each entity; a number
+                may be given as text.
             has_full_names: Whether to call features ``view__feature`` in the answer.
 
         Raises:
@@ -106,7 +111,9 @@ class Workspace(Rooms):
             NotMaterialisedError: A view was never written to the online store.
             BackendUnavailableError: The store did not answer, and ``online_fallback`` does not say to go on without it.
         """
-        return self.features.read_vectors(features, entities, self.project.views, has_full_names=has_full_names)
+        wanted = features if isinstance(features, list | tuple) else [features]  # type: ignore[list-item]
+        keys = read_keys(entities, what="entities")
+        return self.features.read_vectors(wanted, keys, self.project.views, has_full_names=has_full_names)
 
     def materialise(self, views: Sequence[str] = (), *, until: datetime | None = None) -> list[Materialisation]:
         """Bring the online rows of views up to an instant, but not beyond now; of all views by default.
@@ -116,8 +123,9 @@ class Workspace(Rooms):
             FlyballError: See `FeatureService.materialise`; the views before it are done.
         """
         now = self.clock.now()
-        as_of = now if until is None else min(until, now)
-        declared = [self.project.view(name) for name in views] or list(self.project.views.values())
+        as_of = now if until is None else min(until if until.tzinfo else until.replace(tzinfo=UTC), now)
+        names = [views] if isinstance(views, str) else views
+        declared = [self.project.view(name) for name in names] or list(self.project.views.values())
         return [self.features.materialise(view, as_of, actor="user") for view in declared]
 
     def rollback(self, endpoint: str, *, actor: str, reason: str) -> RollbackResult:

@@ -126,6 +126,10 @@ def plan_vectors(features: Sequence[str], views: Mapping[str, ViewRef], *, has_f
     wanted: list[ViewRef] = []
     order: list[tuple[int, str | None]] = []
     for reference in features:
+        if not isinstance(reference, str):
+            raise InvalidInputError(
+                f"{reference!r} is no reference to a feature", hint="Write view, view:feature or view@version:feature."
+            )
         name, colon, feature = reference.partition(":")
         name, at_sign, version = name.partition("@")
         if not name or (colon and not feature) or (at_sign and not version):
