@@ -111,7 +111,7 @@ class Workspace(Rooms):
             NotMaterialisedError: A view was never written to the online store.
             BackendUnavailableError: The store did not answer, and ``online_fallback`` does not say to go on without it.
         """
-        wanted = features if isinstance(features, list | tuple) else [features]  # type: ignore[list-item]
+        wanted: Any = features if isinstance(features, list | tuple) else [features]  # a single view, perhaps
         keys = read_keys(entities, what="entities")
         return self.features.read_vectors(wanted, keys, self.project.views, has_full_names=has_full_names)
 
