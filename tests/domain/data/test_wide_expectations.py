@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyball.core.clock import SimulatedClock
-from flyball.core.errors import InvalidInputError
+from flyball.core.errors import InvalidInputError, NotFoundError
 from flyball.domain.data.expectations import ColumnRules, column, expression, flatten, unique_together
+from flyball.domain.data.polars_expressions import ExpressionFailedError
 from flyball.domain.data.reports import Report
 from flyball.domain.data.row_checks import compile_row
 from flyball.domain.data.row_rules import Compare, Comparison
@@ -308,3 +309,34 @@ def test_the_service_looks_up_foreign_keys_and_the_present(tmp_path: Path) -> No
     assert [found.rule.column for found in data.check(snapshot, orders.expectations).failures] == ["at"]
     pl.DataFrame({"id": [1, 2, 9]}).write_parquet(tmp_path / "customers.parquet")
     assert data.check(snapshot, orders.expectations).quarantined == 0
+
+
+@pytest.mark.parametrize(
+    ("demanded", "reason"),
+    [
+        (pl.col("x"), "it gives Int64 instead of true or false"),
+        (pl.col("x") + 1, "it gives Int64 instead of true or false"),
+        (pl.col("x").str.len_chars() > 1, ""),
+        (pl.col("s").str.to_integer(strict=True) > 0, "pars|conver"),
+    ],
+)
+@pytest.mark.parametrize("of", ["rows", "table"])
+def test_an_expression_that_tells_nothing_is_named(demanded: pl.Expr, reason: str, of: Any) -> None:
+    frame = pl.DataFrame({"x": [1, 2], "s": ["1", "many"]})
+    with pytest.raises(ExpressionFailedError, match=rf"'my rule' cannot be judged: .*(?:{reason})") as caught:
+        report_of(frame, column("x").not_null(), expression("my rule", demanded, of=of))
+    assert "\n" not in caught.value.message
+
+
+def test_the_column_in_which_values_must_occur_is_named(tmp_path: Path) -> None:
+    pl.DataFrame({"id": [1]}).write_parquet(tmp_path / "customers.parquet")
+    ORDERS.write_parquet(tmp_path / "orders.parquet")
+    customers, orders = Table("customers.parquet", name="customers"), Table("orders.parquet", name="orders")
+    orders.expect(column("customer").references(customers["ids"]))
+    db = Database(f"sqlite:///{tmp_path}/flyball.db")
+    clock = SimulatedClock(NOW)
+    data = DataService(db, Journal(db, clock), clock, LocalBlobStore(tmp_path / "blobs"), tmp_path)
+    with pytest.raises(
+        NotFoundError, match="the table 'customers', in which values must occur, is named 'ids'; did you"
+    ):
+        data.check(data.snapshot(orders), orders.expectations)

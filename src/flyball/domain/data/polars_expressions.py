@@ -15,6 +15,34 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+class ExpressionFailedError(InvalidInputError):
+    """An expectation's own expression does not tell of a table whether it holds."""
+
+    code = "data/expression-failed"
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(
+            f"the expectation {what!r} cannot be judged: {reason}",
+            hint="Correct its expression: over the table's columns it must give true, false or null.",
+        )
+
+
+def require_truth(rule: Expression, frame: "pl.LazyFrame") -> None:
+    """Refuse an expression that does not fit a table's columns, or gives something else than true and false.
+
+    Raises:
+        ExpressionFailedError: It does.
+    """
+    import polars as pl
+
+    try:
+        found = frame.select(read_expression(rule).alias("kept")).collect_schema()["kept"]
+    except pl.exceptions.PolarsError as error:
+        raise ExpressionFailedError(rule.column, str(error).partition("\n")[0]) from error
+    if found not in (pl.Boolean, pl.Null):
+        raise ExpressionFailedError(rule.column, f"it gives {found} instead of true or false")
+
+
 def write_expression(expression: "pl.Expr", what: str) -> tuple[str, tuple[str, ...]]:
     """Return an expression as text, and the columns that it reads.
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from flyball.core.clock import Clock
 from flyball.core.durations import to_us
-from flyball.core.errors import InvalidInputError
+from flyball.core.errors import InvalidInputError, UnknownNameError
 from flyball.core.hashing import digest_value
 from flyball.domain.data import store
 from flyball.domain.data.contents import (
@@ -30,7 +30,6 @@ from flyball.domain.data.rules import Rule, encode_rules, rule_name
 from flyball.domain.data.samples import sample_rows
 from flyball.domain.data.schemas import Schema
 from flyball.domain.data.snapshots import (
-    ColumnMissingError,
     Content,
     SchemaChangedError,
     Snapshot,
@@ -309,7 +308,7 @@ class DataService:
             # All of it, also where this home works with a sample.
             frame = self._read_whole(self._referenced(table, snapshot))
             if column not in (names := frame.collect_schema().names()):
-                raise ColumnMissingError(f"table {table!r}", "key", column, names)
+                raise UnknownNameError(f"column of the table {table!r}, in which values must occur,", column, names)
             return frame.select(pl.col(column).drop_nulls().unique()).collect().to_series()
 
         def shares(reference: str, column: str) -> dict[str, float]:

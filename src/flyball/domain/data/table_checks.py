@@ -7,7 +7,7 @@ import polars as pl
 
 from flyball.domain.data.broken_rows import broken_rows
 from flyball.domain.data.measures import Measure, measure_of
-from flyball.domain.data.polars_expressions import describe_row
+from flyball.domain.data.polars_expressions import ExpressionFailedError, describe_row, require_truth
 from flyball.domain.data.reports import Report, RuleResult
 from flyball.domain.data.row_rules import Compare, Expression
 from flyball.domain.data.rules import Rule, columns_of, describe_violation, is_of_rows
@@ -41,12 +41,16 @@ def compile_table(rules: Sequence[Rule], around: Surroundings = NOTHING) -> Tabl
 
     Returns:
         A function from a frame to its report, one result for each rule in declared order. Every rule about a column
-        that the frame lacks is broken in all rows.
+        that the frame lacks is broken in all rows. It raises `ExpressionFailedError` where an expression of the
+        project's own fails.
     """
     checked = tuple(rules)
 
     def check(frame: pl.LazyFrame) -> Report:
         schema = frame.collect_schema()
+        for rule in checked:
+            if isinstance(rule, Expression) and all(name in schema for name in rule.columns):
+                require_truth(rule, frame)
         broken = {
             number: expression
             for number, rule in enumerate(checked)
@@ -58,13 +62,18 @@ def compile_table(rules: Sequence[Rule], around: Surroundings = NOTHING) -> Tabl
             if (measure := measure_of(rule, schema, around)) is not None
         }
         quarantining = [broken[number] for number in broken if checked[number].severity == "quarantine"]
-        counts = frame.select(
+        asked = frame.select(
             pl.len().alias("rows"),
             *(expression.sum().alias(str(number)) for number, expression in broken.items()),
             *(measure.value.alias(str(number)) for number, measure in measures.items()),
             *([pl.any_horizontal(quarantining).sum().alias("quarantined")] if quarantining else []),
-        ).collect()
-        found = counts.row(0, named=True)
+        )
+        try:
+            found = asked.collect().row(0, named=True)
+        except pl.exceptions.PolarsError:
+            judged = {**broken, **{number: measure.value for number, measure in measures.items()}}
+            _find_failing(frame, [(checked[number], value) for number, value in judged.items()])
+            raise
         # Values are only looked for where there is something to find: tables that pass are read once.
         firsts = _first_values(frame, {n: (checked[n], test) for n, test in broken.items() if found[str(n)]})
         results = [
@@ -102,6 +111,20 @@ def compile_batch(rules: Sequence[Rule]) -> Callable[[pl.DataFrame], CheckedBatc
         return CheckedBatch(report, batch.filter(~mask), batch.filter(mask))
 
     return judge
+
+
+def _find_failing(frame: pl.LazyFrame, tests: Sequence[tuple[Rule, pl.Expr]]) -> None:
+    """Name the expression that fails over some rows.
+
+    Raises:
+        ExpressionFailedError: One does.
+    """
+    for rule, value in tests:
+        if isinstance(rule, Expression):
+            try:
+                frame.select(value).collect()
+            except pl.exceptions.PolarsError as error:
+                raise ExpressionFailedError(rule.column, str(error).partition("\n")[0]) from error
 
 
 def _first_values(frame: pl.LazyFrame, broken: dict[int, tuple[Rule, pl.Expr]]) -> dict[int, dict[str, Any]]:
