@@ -58,3 +58,19 @@ def test_what_waits_and_what_was_refused_is_told(tmp_path: Path, capsys: pytest.
     assert ask(tmp_path, "send", "--to", "", "--again") == 0
     told = capsys.readouterr().out
     assert "run 1 is kept" in told and ".3.refused" in told
+
+
+def test_what_clients_name_neither_breaks_the_table_nor_steers_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with fb.run(
+        "two\nlines \x1b[31m", experiment="x" * 250, home=tmp_path / "home", params={"a\x1b[2J": "b\r\nc"}
+    ) as made:
+        made.set_tag("note", "first\nsecond\x07")
+    assert ask(tmp_path, "list") == 0
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) == 2 and "x" * 39 + "…" in shown and "x" * 41 not in shown
+    assert ask(tmp_path, "show", made.id) == 0
+    shown += capsys.readouterr().out
+    assert "first second" in shown
+    assert all(sign.isprintable() or sign == "\n" for sign in shown)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _NAME_TAG = "mlflow.runName"
 _SYSTEM_TAGS = "mlflow."
 _METRICS_SHOWN = 3
+_LONGEST_CELL = 40
+_LONGEST_VALUE = 2_000
 
 
 @click.group()
@@ -104,12 +106,12 @@ def _draw_list(found: "list[RunDetail]") -> str:
 
 def _row(detail: "RunDetail") -> tuple[str, str, str, str, str, str, str]:
     run = detail.run
-    metrics = [f"{name} {_number(value)}" for name, value in list(detail.metrics.items())[:_METRICS_SHOWN]]
+    metrics = [f"{_plain(name)} {_number(value)}" for name, value in list(detail.metrics.items())[:_METRICS_SHOWN]]
     more = len(detail.metrics) - _METRICS_SHOWN
     return (
         run.id,
-        run.pipeline,
-        detail.tags.get(_NAME_TAG, ""),
+        _plain(run.pipeline, _LONGEST_CELL),
+        _plain(detail.tags.get(_NAME_TAG, ""), _LONGEST_CELL),
         run.status.value,
         _instant(run.started_at),
         format_elapsed(run.duration) if run.duration is not None else "",
@@ -121,8 +123,8 @@ def _draw(detail: "RunDetail") -> str:
     run = detail.run
     name = detail.tags.get(_NAME_TAG)
     lines = [
-        f"run {run.id}" + (f" ({name})" if name else ""),
-        f"of {run.pipeline}, {run.status.value}, by {run.actor}",
+        f"run {run.id}" + (f" ({_plain(name)})" if name else ""),
+        f"of {_plain(run.pipeline)}, {run.status.value}, by {_plain(run.actor)}",
         f"started {_instant(run.started_at)}" + (f", took {format_elapsed(run.duration)}" if run.duration else ""),
     ]
     if run.error:
@@ -140,8 +142,15 @@ def _draw(detail: "RunDetail") -> str:
 def _section(title: str, rows: dict[str, str]) -> list[str]:
     if not rows:
         return []
-    width = max(map(len, rows))
-    return ["", title, *(f"  {name.ljust(width)}  {value}" for name, value in rows.items())]
+    shown = {_plain(name): _plain(value) for name, value in rows.items()}
+    width = max(map(len, shown))
+    return ["", title, *(f"  {name.ljust(width)}  {value}" for name, value in shown.items())]
+
+
+def _plain(text: str, longest: int = _LONGEST_VALUE) -> str:
+    """Return what clients wrote as one line that cannot steer a terminal, cut where it is long."""
+    line = "".join(sign if sign.isprintable() else " " for sign in text)
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def _draw_sent(sent: "Sent", aside: dict[Path, str]) -> str:
