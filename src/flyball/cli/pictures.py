@@ -156,6 +156,10 @@ def _status_parts(status: "ProjectStatus") -> Iterator[Any]:
         )
     yield table
     for found in status.endpoints:
+        if found.is_behind:
+            yield Text(
+                f"{found.name}: its latest predictions are in the log and counted once flyball up has sealed them"
+            )
         for ref in found.awaiting_approval:
             yield Text(f"waits for you: flyball approve {ref} --as USER", style="bold")
         for ref, reasons in found.rejected.items():

@@ -22,6 +22,8 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
         live_since: From when on.
         rollout: The version on its way to live and its stage, in words.
         predictions: How many answers are sealed in the log; what only ran beside them is not counted.
+        is_behind: Whether later answers are in the log that are not sealed yet: those of the last half minute, or all
+            since ``flyball up`` ended.
         alerts: The messages of alerts that are raised now.
         awaiting_approval: Versions that a person must sign.
         rejected: The newest version if it may not go live, and why its gates say no.
@@ -34,6 +36,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
     live_since: datetime | None
     rollout: str | None
     predictions: int
+    is_behind: bool
     alerts: list[str]
     awaiting_approval: list[str]
     rejected: dict[str, list[str]]
@@ -85,6 +88,7 @@ def _read_endpoint(workspace: Workspace, name: str, endpoint: Endpoint) -> Endpo
         live_since=moves[-1].event_time if moves else None,
         rollout=f"{rollout.candidate}: {rollout.state}" if rollout is not None else None,
         predictions=workspace.predictions.count(name),
+        is_behind=workspace.predictions.has_open(name),
         alerts=[f"{alert.monitor}: {alert.message}" for alert in workspace.monitoring.alerts(name)],
         awaiting_approval=[found.ref for found in registry.list_awaiting(endpoint.model)],
         rejected={rejected.ref: registry.list_reasons(rejected)} if rejected is not None else {},

@@ -131,6 +131,14 @@ class PredictionService:
         with self._db.read() as tx:
             return store.count_predictions(tx, endpoint)
 
+    def has_open(self, endpoint: str) -> bool:
+        """Tell whether some predictions are logged that are not sealed yet."""
+        for path in list_open_segments(self._root, endpoint):
+            with suppress(FileNotFoundError):
+                if path.stat().st_size:
+                    return True
+        return False
+
     def count_sealed(self, endpoint: str) -> int:
         """Return how many are sealed, with shadows; a cheap way to see that there are new ones."""
         with self._db.read() as tx:
