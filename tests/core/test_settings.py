@@ -30,6 +30,10 @@ def test_arguments_go_before_environment_before_file(tmp_path: Path) -> None:
     [
         ("prot = 1", "'prot' in flyball.toml is no setting of Flyball; did you mean 'port'?"),
         ("port = 'x'", "the setting 'port' in flyball.toml is wrong"),
+        ("port = 99_999", "'port' in flyball.toml must be from 1 to 65533, but it is 99999"),
+        ("tick_seconds = nan", "'tick_seconds' in flyball.toml must be at least 0.01, but it is nan"),
+        ("gateway_memory_mb = 1", "must be 0 or at least 50, but it is 1"),
+        ("durable = 'dsk'", "'durable' in flyball.toml must be one of 'kernel', 'disk', but it is 'dsk'"),
         ("port = ", "flyball.toml cannot be read"),
     ],
 )
@@ -38,6 +42,11 @@ def test_a_setting_that_cannot_be_honoured_is_refused_by_name(tmp_path: Path, te
     with pytest.raises(InvalidInputError) as error:
         load_settings(tmp_path, environment={})
     assert words in error.value.message
+
+
+def test_what_0_turns_off_may_be_0(tmp_path: Path) -> None:
+    settings, _ = load_settings(tmp_path, {"gateway_memory_mb": 0}, environment={"FLYBALL_GATEWAY_STUCK_SECONDS": "0"})
+    assert (settings.gateway_memory_mb, settings.gateway_stuck_seconds) == (0, 0.0)
 
 
 def test_an_unknown_variable_is_refused_too(tmp_path: Path) -> None:

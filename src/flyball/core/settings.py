@@ -1,11 +1,12 @@
 """Settings: one typed value, from arguments, the environment, ``flyball.toml`` and defaults, in this order."""
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -14,6 +15,23 @@ from flyball.core.errors import InvalidInputError
 FILE_NAME = "flyball.toml"
 PROJECT_FILE = "project.py"
 _ENVIRONMENT_PREFIX = "FLYBALL_"
+# From where to where numbers make sense.
+_LIMITS: dict[str, tuple[float, float]] = {
+    "port": (1, 65_533),
+    "grpc_port": (-1, 65_535),
+    "workers": (0, 1_024),
+    "gateway_processes": (0, 256),
+    "gateway_stuck_seconds": (1, math.inf),
+    "gateway_models_mb": (0, math.inf),
+    "gateway_memory_mb": (50, math.inf),
+    "gateway_timeout_seconds": (0, math.inf),
+    "gateway_waiting": (1, math.inf),
+    "max_body_bytes": (1, math.inf),
+    "tick_seconds": (0.01, math.inf),
+    "online_timeout_seconds": (0.001, math.inf),
+}
+# What 0 turns off.
+_MAY_BE_OFF = {"gateway_stuck_seconds", "gateway_memory_mb"}
 # Variables that belong to others under our prefix and are no settings.
 _NOT_SETTINGS = {"FLYBALL_EXAMPLES_DATA", "FLYBALL_LIFELINE"}
 
@@ -122,7 +140,7 @@ def load_settings(
         The settings, and for each the place it came from.
 
     Raises:
-        InvalidInputError: A setting is unknown or has the wrong type; it is named with its place.
+        InvalidInputError: A setting is unknown, has the wrong type or makes no sense; it is named with its place.
     """
     layers = [
         (FILE_NAME, _from_file(project_dir / FILE_NAME)),
@@ -166,7 +184,22 @@ def _check(values: Mapping[str, Any], source: str) -> None:
             close = get_close_matches(name, Settings.__struct_fields__, n=1)
             known = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(Settings.__struct_fields__)}"
             raise InvalidInputError(f"{name!r} in {source} is no setting of Flyball; {known}")
+        choices = get_args(Settings.__annotations__[name])
+        if get_origin(Settings.__annotations__[name]) is Literal and value not in choices:
+            raise InvalidInputError(
+                f"the setting {name!r} in {source} must be one of {', '.join(map(repr, choices))}, but it is {value!r}"
+            )
         try:
-            msgspec.convert({name: value}, Settings, strict=source != "environment")
+            read = msgspec.convert({name: value}, Settings, strict=source != "environment")
         except msgspec.ValidationError as error:
             raise InvalidInputError(f"the setting {name!r} in {source} is wrong: {error}") from error
+        _check_number(name, getattr(read, name), source)
+
+
+def _check_number(name: str, value: Any, source: str) -> None:
+    least, most = _LIMITS.get(name, (-math.inf, math.inf))
+    is_off = name in _MAY_BE_OFF and value == 0
+    if name in _LIMITS and not is_off and not least <= value <= most:
+        wanted = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+        off = "0 or " if name in _MAY_BE_OFF else ""
+        raise InvalidInputError(f"the setting {name!r} in {source} must be {off}{wanted}, but it is {value}")

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -29,6 +30,10 @@ _LONGEST_PAUSE_S = 2.0
 _MOST_EARLY_ENDS = 5
 _PORT_WAIT_S = 5.0
 _POLL_S = 0.1
+_LAST_BYTES = 4_000
+_LONGEST_WORDS = 500
+_GIVES_UP = "ERROR:    Application startup failed"
+_KIND_OF_ERROR = re.compile(r"^(ERROR:\s+|[A-Za-z_.]+(Error|Exception): )")
 
 
 class Child(msgspec.Struct):
@@ -147,9 +152,12 @@ class Up:
             self._settled.add(child.role)
         restarts = child.restarts + 1 if lived_s < _STOP_GRACE_S else 1
         if restarts > _MOST_EARLY_ENDS and child.role not in self._settled:
+            log = self._home / "logs" / f"{child.role}.log"
+            reason = _last_words(log)
+            told = f"(status {status})" + (f": {reason}" if reason else "")
             raise BackendError(
-                f"the {child.role} process ended {restarts} times right after its start (status {status})",
-                hint=f"Its reasons are in {self._home / 'logs' / (child.role + '.log')}",
+                f"the {child.role} process ended {restarts} times right after its start {told}",
+                hint=f"More of it is in {log}",
             )
         self._tell(f"the {child.role} process ended (status {status}); starting it again")
         time.sleep(min(_RESTART_PAUSE_S * (restarts - 1), _LONGEST_PAUSE_S))
@@ -169,6 +177,16 @@ class Up:
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
+
+
+def _last_words(log: Path) -> str:
+    """Return the line of a log that says why its process ended; empty where there is none."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+    # A traceback ends with the error, which may have a hint below; the web server says last that it gives up.
+    words = [line.strip() for line in lines if line.strip() and not line.startswith(("hint: ", _GIVES_UP))]
+    return _KIND_OF_ERROR.sub("", words[-1])[:_LONGEST_WORDS] if words else ""
 
 
 def _refuse_outside_loopback(host: str) -> None:
