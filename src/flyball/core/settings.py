@@ -184,8 +184,9 @@ def _check(values: Mapping[str, Any], source: str) -> None:
             close = get_close_matches(name, Settings.__struct_fields__, n=1)
             known = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(Settings.__struct_fields__)}"
             raise InvalidInputError(f"{name!r} in {source} is no setting of Flyball; {known}")
-        choices = get_args(Settings.__annotations__[name])
-        if get_origin(Settings.__annotations__[name]) is Literal and value not in choices:
+        kind: Any = Settings.__annotations__[name]
+        choices = get_args(kind) if get_origin(kind) == Literal else ()
+        if choices and value not in choices:
             raise InvalidInputError(
                 f"the setting {name!r} in {source} must be one of {', '.join(map(repr, choices))}, but it is {value!r}"
             )
