@@ -15,6 +15,7 @@ from flyball.core.clock import SimulatedClock
 from flyball.core.errors import BackendError, FlyballError, InvalidInputError, NotFoundError
 from flyball.core.hashing import digest_file
 from flyball.domain.data import contents, digests
+from flyball.domain.data.describing import Source
 from flyball.domain.data.expectations import column
 from flyball.domain.data.instants import InstantUnreadableError, MixedTimeZonesError, NoSuchTimeError
 from flyball.domain.data.service import DataService
@@ -452,8 +453,8 @@ class TestBadSources:
         path = home.write("a.csv", "x\n1\n")
         original = contents._scan
 
-        def scan(source: contents.Source) -> pl.LazyFrame:
-            frame = original(source)
+        def scan(source: Source, added: Source | None = None) -> pl.LazyFrame:
+            frame = original(source, added)
             path.write_text("x\n1\n2\n")
             return frame
 
@@ -638,8 +639,65 @@ def test_of_a_table_of_many_files_only_the_new_ones_are_counted(home: Home, monk
     home.data.snapshot(table)
     pl.DataFrame({"x": [9, 9]}).write_parquet(home.root / "parts" / "9.parquet")
     counted = []
-    scan = contents._scan_one
-    monkeypatch.setattr(contents, "_scan_one", lambda path: counted.append(path) or scan(path))
+    scan = contents.scan_one
+    monkeypatch.setattr(contents, "scan_one", lambda path: counted.append(path) or scan(path))
     grown = home.data.snapshot(table)
     assert [file.rows for file in grown.files] == [1, 2, 3, 4, 5, 2]
     assert len(counted) == 1
+
+
+_GROWTH = {
+    "later rows": {"x": [5, 6], "at": [JANUARY.replace(day=9)] * 2},
+    "earlier rows": {"x": [5], "at": [JANUARY.replace(year=2020)]},
+    "a first null": {"x": [None, 1], "at": [JANUARY.replace(day=2)] * 2},
+    "no rows": {"x": [], "at": []},
+}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "partitions", "delta"])
+@pytest.mark.parametrize("growth", list(_GROWTH))
+def test_of_a_table_that_grows_by_files_only_the_new_ones_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, growth: str
+) -> None:
+    columns = {"x": pl.Int64(), "at": pl.Datetime("us", "UTC")}
+    table = Table("rows", time="at", name="rows")
+
+    def add(root: Path, number: int, rows: dict[str, list[object]]) -> None:
+        frame = pl.DataFrame(rows, schema=columns)
+        if kind == "delta":
+            frame.write_delta(str(root / "rows"), mode="append")
+            return
+        place = root / "rows" / (f"day={number}" if kind == "partitions" else "") / f"{number}.parquet"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        frame.write_parquet(place)
+
+    home = Home(tmp_path)
+    for number in range(3):
+        add(tmp_path, number, {"x": [number], "at": [JANUARY.replace(day=3 + number)]})
+    home.data.snapshot(table)
+    add(tmp_path, 7, _GROWTH[growth])
+    read: list[int] = []
+    describe = contents.describe_grown
+    monkeypatch.setattr(
+        contents, "describe_grown", lambda added, *others: read.append(len(added.files)) or describe(added, *others)
+    )
+    grown = home.data.snapshot(table)
+    anew = DataService(home.db, home.journal, home.clock, LocalBlobStore(tmp_path / "anew"), tmp_path)
+    with home.db.begin() as tx:
+        tx.execute("DELETE FROM data_content")
+        tx.execute("DELETE FROM data_snapshot")
+    whole = anew.snapshot(table)
+    assert grown == whole
+    assert whole.schema.get("x").nullable == (growth == "a first null")
+    assert read == ([] if kind == "delta" and growth == "no rows" else [1])
+
+
+def test_a_new_file_with_other_columns_is_still_refused(home: Home) -> None:
+    (home.root / "parts").mkdir()
+    for number in range(3):
+        pl.DataFrame({"x": [number]}).write_parquet(home.root / "parts" / f"{number}.parquet")
+    table = Table("parts", name="parts")
+    home.data.snapshot(table)
+    pl.DataFrame({"x": [1.5]}).write_parquet(home.root / "parts" / "9.parquet")
+    with pytest.raises(InvalidInputError, match=r"'9\.parquet' and '0\.parquet' differ in x"):
+        home.data.snapshot(table)

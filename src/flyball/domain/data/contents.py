@@ -5,17 +5,26 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import polars as pl
 
 from flyball.core.encoding import to_plain
-from flyball.core.files import DiskFullError, sync_folder
+from flyball.core.files import sync_folder
 from flyball.core.hashing import digest_value
 from flyball.domain.data.code import identify_code
-from flyball.domain.data.instants import is_instant_dtype, plan_instants, to_utc
-from flyball.domain.data.schemas import Field, Schema
+from flyball.domain.data.describing import (
+    Source,
+    added_to,
+    describe,
+    describe_grown,
+    in_utc,
+    instants_of,
+    scan_one,
+    telling_failures,
+)
+from flyball.domain.data.instants import is_instant_dtype, plan_instants
+from flyball.domain.data.schemas import Schema
 from flyball.domain.data.snapshots import (
     ColumnMissingError,
     Content,
@@ -29,41 +38,15 @@ from flyball.storage.blobs import LocalBlobStore
 from flyball.storage.tables.csv import first_line, scan_csv
 from flyball.storage.tables.delta import scan_delta
 from flyball.storage.tables.folders import DIGEST, FILE
-from flyball.storage.tables.parquet import scan_parquet
+from flyball.storage.tables.parquet import require_same_columns, scan_parquet
 from flyball.storage.tables.sources import (
     DataFile,
-    Kind,
-    SourceUnreadableError,
     stat_token,
 )
 
 CheckSchema = Callable[[Schema], None]
 _MOST_FILES = 32  # beyond, reading many small files costs more than storing the rows again
 _ROWS_COMPARED = 250_000
-
-
-class Source(NamedTuple):
-    """Where a table's rows come from, resolved at one moment.
-
-    Attributes:
-        table: The declaration.
-        path: The source, absolute.
-        kind: Its format.
-        files: Its files; of a Delta table those that are active.
-        digests: The digest of each file.
-        tokens: The state of each file before it was digested.
-        schema: All columns of a Delta table.
-        version: The version of a Delta table whose rows only a Delta reader can tell.
-    """
-
-    table: Table
-    path: Path
-    kind: Kind
-    files: list[DataFile]
-    digests: list[str]
-    tokens: list[str]
-    schema: pl.Schema | None = None
-    version: int | None = None
 
 
 def declaration_digest(table: Table, root: Path, digest_file: Callable[[Path], str]) -> str:
@@ -99,9 +82,13 @@ def store_content(
         TableEmptyError: There are no rows.
         InvalidInputError: A column's type is unknown, an instant cannot be read, or files differ in their columns.
     """
-    frame = _scan(source)
+    added = added_to(source, before)
+    frame = _scan(source, added)
     if _is_stored_as_it_lies(source, frame.collect_schema()):
-        content = _describe(source, id_, frame)
+        content = None
+        if added is not None and before is not None:
+            content = describe_grown(added, id_, _scan(added), frame, before)
+        content = content or describe(source, id_, frame)
         check_schema(content.schema)
         files, arrow_schema = (
             _copy_files(source, blobs, before),
@@ -109,7 +96,7 @@ def store_content(
         )
         return msgspec.structs.replace(content, files=files, arrow_schema=arrow_schema)
     with _converted(source, frame, blobs) as path:
-        content = _describe(source, id_, _scan_one(path))
+        content = describe(source, id_, scan_one(path))
         check_schema(content.schema)
         files = _shared_files(path, content, before, blobs) or (_adopt(path, content.rows, blobs),)
     return msgspec.structs.replace(content, files=files, stored="converted")
@@ -134,7 +121,7 @@ def _shared_files(
     ):
         return ()
     old = scan_parquet([DataFile(blobs.path(file.digest), {}) for file in before.files], what="snapshot", checked=True)
-    new = _scan_one(path)
+    new = scan_one(path)
     if old.collect_schema() != new.collect_schema():
         return ()
     for start in range(0, before.rows, _ROWS_COMPARED):
@@ -166,7 +153,7 @@ def _copy_files(source: Source, blobs: LocalBlobStore, before: Content | None) -
         place = blobs.path(digest)
         rows = counted.get(digest)
         if rows is None:
-            rows = _scan_one(place).select(pl.len()).collect().item()
+            rows = scan_one(place).select(pl.len()).collect().item()
         partition = {name: to_plain(value) for name, value in file.partition.items()}
         copies.append(SnapshotFile(digest=digest, size_bytes=place.stat().st_size, rows=rows, partition=partition))
     _require_unchanged(source)
@@ -192,7 +179,7 @@ def read_content(content: Content, blobs: LocalBlobStore) -> pl.LazyFrame:
     schema = None
     if content.arrow_schema:
         schema = pl.read_ipc(base64.b64decode(content.arrow_schema)).schema
-    frame = _in_utc(scan_parquet(files, what="snapshot", schema=schema, checked=True), content.instants)
+    frame = in_utc(scan_parquet(files, what="snapshot", schema=schema, checked=True), content.instants)
     if not content.has_files:
         return frame
     digest = pl.col(DIGEST)
@@ -220,7 +207,7 @@ def added_files(content: Content, before: Content) -> tuple[SnapshotFile, ...] |
     return tuple(left) or None
 
 
-def _scan(source: Source) -> pl.LazyFrame:
+def _scan(source: Source, added: Source | None = None) -> pl.LazyFrame:
     table = source.table
     if source.kind == "csv":
         frame = scan_csv([file.path for file in source.files], nulls=table.nulls, what=table.label, types=table.types)
@@ -229,7 +216,11 @@ def _scan(source: Source) -> pl.LazyFrame:
     elif not source.files:
         raise TableEmptyError(table.label, table.source)
     else:
-        frame = scan_parquet(source.files, what=table.label, schema=source.schema)
+        if added is not None and source.schema is None:
+            paths = {file.path for file in added.files}
+            old = next(file for file in source.files if file.path not in paths)
+            require_same_columns([old, *added.files], table.label)
+        frame = scan_parquet(source.files, what=table.label, schema=source.schema, checked=added is not None)
     frame = _prepare(table, frame)
     columns = frame.collect_schema().names()
     for column, part in table.required_columns.items():
@@ -258,7 +249,7 @@ def _is_stored_as_it_lies(source: Source, schema: pl.Schema) -> bool:
         return False
     zone = source.table.time_zone
     return all(
-        is_instant_dtype(schema[column]) and not _is_local(schema[column], zone) for column in _instants(source.table)
+        is_instant_dtype(schema[column]) and not _is_local(schema[column], zone) for column in instants_of(source.table)
     )
 
 
@@ -266,34 +257,23 @@ def _is_local(dtype: pl.DataType, zone: str | None) -> bool:
     return zone is not None and isinstance(dtype, pl.Datetime) and dtype.time_zone is None
 
 
-def _instants(table: Table) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(column for column in (table.time, table.known) if column))
-
-
-def _in_utc(frame: pl.LazyFrame, instants: tuple[str, ...]) -> pl.LazyFrame:
-    if not instants:
-        return frame
-    schema = frame.collect_schema()
-    return frame.with_columns(to_utc(column, schema[column]) for column in instants)
-
-
 @contextmanager
 def _converted(source: Source, frame: pl.LazyFrame, blobs: LocalBlobStore) -> Iterator[Path]:
     """Write a frame as one Parquet file that is gone at the end unless the block took it over."""
     table, path, parsed = source.table, blobs.unfinished(), blobs.unfinished()
     try:
-        with _telling_failures(source):
+        with telling_failures(source):
             # The source is read once, here; what follows reads the Parquet file, which is much faster than text.
             frame.sink_parquet(path, sync_on_close="all")
             _require_unchanged(source)
-            written = _scan_one(path)
+            written = scan_one(path)
             # A table of no rows is refused as such, not for the types that Polars guesses for it.
             if not written.select(pl.len()).collect().item():
                 raise TableEmptyError(table.label, table.source)
             Schema.of(written)
             instants = [
                 plan_instants(written, column, time_format=table.time_format, what=table.label, zone=table.time_zone)
-                for column in _instants(table)
+                for column in instants_of(table)
             ]
             if instants:
                 written.with_columns(instants).sink_parquet(parsed, sync_on_close="all")
@@ -301,73 +281,6 @@ def _converted(source: Source, frame: pl.LazyFrame, blobs: LocalBlobStore) -> It
     finally:
         path.unlink(missing_ok=True)
         parsed.unlink(missing_ok=True)
-
-
-def _scan_one(path: Path) -> pl.LazyFrame:
-    return pl.scan_parquet([path], glob=False, hive_partitioning=False)
-
-
-@contextmanager
-def _telling_failures(source: Source) -> Iterator[None]:
-    try:
-        yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        if "No space left" in str(error):
-            raise DiskFullError(source.path) from error
-        if source.table.prepare is not None and not isinstance(error, OSError):
-            raise PrepareFailedError(source.table.label, first_line(error)) from error
-        place = _damaged(source)
-        raise SourceUnreadableError(source.table.label, place, first_line(error)) from error
-
-
-def _damaged(source: Source) -> Path:
-    """Return the first file that cannot be read, of those that Polars read together."""
-    if source.kind == "csv" or len(source.files) < 2:
-        return source.files[0].path if source.files else source.path
-    for file in source.files:
-        try:
-            _scan_one(file.path).select(pl.all().null_count()).collect()
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-            return file.path
-    return source.path
-
-
-def _describe(source: Source, id_: str, frame: pl.LazyFrame) -> Content:
-    """Read every value once: for the row count, for where nulls are, for the ranges of time, and to find damage."""
-    table, instants = source.table, _instants(source.table)
-    with _telling_failures(source):
-        frame = _in_utc(frame, instants)
-        names = frame.collect_schema().names()
-        read = frame.select(
-            pl.len().alias("rows"),
-            *(pl.col(name).null_count().alias(f"nulls {number}") for number, name in enumerate(names)),
-            *(pl.col(name).min().alias(f"from {name}") for name in instants),
-            *(pl.col(name).max().alias(f"to {name}") for name in instants),
-        ).collect()
-        found = read.row(0, named=True)
-        if not found["rows"]:
-            raise TableEmptyError(table.label, table.source)
-        nullable = {name: found[f"nulls {number}"] > 0 for number, name in enumerate(names)}
-        for column in instants:
-            if nullable[column]:
-                plan_instants(frame, column, time_format=None, what=table.label)
-        schema = Schema.of(frame, nullable=nullable)
-        if table.files:
-            schema = Schema((*schema.fields, Field(name=FILE, dtype="string", nullable=False)))
-    known = table.known or table.time
-    return Content(
-        id=id_,
-        stored="as it lay",
-        files=(),
-        schema=schema,
-        rows=found["rows"],
-        instants=instants,
-        time_from=found[f"from {table.time}"] if table.time else None,
-        time_to=found[f"to {table.time}"] if table.time else None,
-        known_from=found[f"from {known}"] if known else None,
-        known_to=found[f"to {known}"] if known else None,
-        has_files=bool(table.files),
-    )
 
 
 def _to_text(schema: pl.Schema) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flyball.core.durations import parse_instant
 from flyball.core.hashing import digest_file
-from flyball.domain.data.contents import Source
+from flyball.domain.data.describing import Source
 from flyball.domain.data.tables import Table
 from flyball.storage.blobs import LocalBlobStore
 from flyball.storage.tables.choosing import choose_source

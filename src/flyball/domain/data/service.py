@@ -15,7 +15,6 @@ from flyball.core.errors import InvalidInputError, UnknownNameError
 from flyball.core.hashing import digest_value
 from flyball.domain.data import store
 from flyball.domain.data.contents import (
-    Source,
     added_files,
     content_id,
     declaration_digest,
@@ -23,6 +22,7 @@ from flyball.domain.data.contents import (
     store_content,
 )
 from flyball.domain.data.cuts import cut_snapshot, known_by
+from flyball.domain.data.describing import Source
 from flyball.domain.data.digests import FileDigests
 from flyball.domain.data.opening import fingerprint, opened_source
 from flyball.domain.data.reports import Report

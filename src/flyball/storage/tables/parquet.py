@@ -48,7 +48,7 @@ def scan_parquet(
         InvalidInputError: The files differ in their columns or types.
     """
     if schema is None and not checked:
-        _require_same_columns(files, what)
+        require_same_columns(files, what)
     groups: list[tuple[DataFile, list[Path]]] = []
     for file in files:
         if groups and groups[-1][0].partition == file.partition:
@@ -100,7 +100,13 @@ def _constant(value: Any, dtype: pl.DataType) -> pl.Expr:
     return pl.lit(value).cast(dtype)
 
 
-def _require_same_columns(files: Sequence[DataFile], what: str) -> None:
+def require_same_columns(files: Sequence[DataFile], what: str) -> None:
+    """Refuse files that do not all have the columns of the first.
+
+    Raises:
+        SourceUnreadableError: One is cut off or is no Parquet file.
+        InvalidInputError: One differs in its columns or types.
+    """
     first = read_schema(files[0].path, what)
     for file in files[1:]:
         other = read_schema(file.path, what)
