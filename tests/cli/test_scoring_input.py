@@ -61,3 +61,10 @@ def test_a_test_of_a_service_is_judged_by_its_status(trained: Path, flyball: Com
     assert "FAILED  load" in slow.out and "the limit is 0.001 ms" in slow.out
     assert_refused(flyball(trained, "test", "parcel", "--p99", "fast"), "--p99 'fast' is not a duration")
     assert_refused(flyball(trained, "test", "nobody"), "no endpoint")
+
+
+def test_an_online_store_that_is_away_is_no_fault_of_the_model(trained: Path, flyball: Command) -> None:
+    (trained / "flyball.toml").write_text('online = "redis://127.0.0.1:1/0"')
+    said = flyball(trained, "predict", "parcel", "--json", json.dumps(REQUEST))
+    assert said.status == 75
+    assert "serving/features-unavailable" in said.err and "online_fallback" in said.err

@@ -23,8 +23,8 @@ from flyball.domain.serving.graph_scoring import GraphScorer, prepare_rows
 from flyball.domain.serving.loaded import FeatureLookup, LoadedVersion
 from flyball.domain.serving.plan import Variant
 from flyball.domain.serving.routing import pick_variant
-from flyball.domain.serving.rows import Row, make_answer, make_record, version_of
-from flyball.domain.serving.scoring import Attempt, ModelFailedError, Scored, score_rows
+from flyball.domain.serving.rows import Row, failure_of, make_answer, make_record, version_of
+from flyball.domain.serving.scoring import Attempt, Scored, score_rows
 from flyball.domain.serving.streaming import score_each
 
 Defer = Callable[[Callable[[], None]], None]
@@ -267,10 +267,10 @@ class DataPlane:
         Raises:
             RequestRefusedError: The request is not what the model asks for.
             ModelFailedError: The model, or what it relies on, failed.
+            FeaturesUnavailableError: The online store did not answer.
         """
         [answer] = self.predict(endpoint, [request], at, explain=explain)
-        reason = "; ".join(problem.message for problem in answer.errors)
-        return require_answered(answer, ModelFailedError(answer.model_version, reason))
+        return require_answered(answer, failure_of(answer))
 
     def _route(self, line: Line, live: LoadedVersion, request: Any) -> Variant:
         if line.plan.is_pinned:

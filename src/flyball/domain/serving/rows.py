@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 
 from flyball.core.durations import from_us, to_us
+from flyball.core.errors import BackendUnavailableError, FlyballError
 from flyball.domain.data.reports import Violation
 from flyball.domain.predictions.records import NO_FIELDS, PredictionRecord, PredictionStatus, Reason
 from flyball.domain.serving.answers import Answer, FeatureUse, Problem
 from flyball.domain.serving.fleet import Line
 from flyball.domain.serving.plan import ServingPlan, Variant
-from flyball.domain.serving.scoring import Scored, time_us
+from flyball.domain.serving.scoring import FeaturesUnavailableError, ModelFailedError, Scored, time_us
 
 _LONGEST_REFUSED_BYTES = 16_000
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -122,3 +123,16 @@ def _shown(scored: Scored) -> list[Violation]:
         return scored.violations
     failure = Violation(column="", rule=scored.failure.code, severity="fail", message=scored.failure.message)
     return [*scored.violations, failure]
+
+
+def failure_of(answer: Answer) -> FlyballError:
+    """Return what kept a model from answering a row: the model itself, or what it needs."""
+    reason = "; ".join(problem.message for problem in answer.errors)
+    if lacks_features(answer):
+        return FeaturesUnavailableError(answer.model_version, reason)
+    return ModelFailedError(answer.model_version, reason)
+
+
+def lacks_features(answer: Answer) -> bool:
+    """Tell whether a row has no prediction because the online store did not answer."""
+    return any(problem.rule == BackendUnavailableError.code for problem in answer.errors)

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from flyball.core.errors import BackendUnavailableError, FlyballError, InvalidInputError
+from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.domain.data.schemas import Field
 from flyball.domain.predictions.records import Explanation
 from flyball.domain.serving.answers import Answer, Problem, RequestRefusedError
@@ -15,7 +15,7 @@ from flyball.domain.serving.direct_plane import DirectAnswer
 from flyball.domain.serving.fleet import Line, NothingLiveError
 from flyball.domain.serving.loaded import LoadedVersion
 from flyball.domain.serving.on_demand import VersionsOnDemand
-from flyball.domain.serving.scoring import FeaturesUnavailableError, ModelFailedError
+from flyball.domain.serving.rows import failure_of
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.metrics import GatewayMetrics
 
@@ -255,19 +255,6 @@ def _find_failure(endpoint: str, answers: Sequence[Answer]) -> FlyballError | No
             kind = RequestRefusedError if status == "refused" else QuarantinedError
             return kind(endpoint, problems)
     return failure_of(bad[0][1])
-
-
-def failure_of(answer: Answer) -> FlyballError:
-    """Return what kept a model from answering a row: the model itself, or what it needs."""
-    reason = "; ".join(problem.message for problem in answer.errors)
-    if lacks_features(answer):
-        return FeaturesUnavailableError(answer.model_version, reason)
-    return ModelFailedError(answer.model_version, reason)
-
-
-def lacks_features(answer: Answer) -> bool:
-    """Tell whether a row has no prediction because the online store did not answer."""
-    return any(problem.rule == BackendUnavailableError.code for problem in answer.errors)
 
 
 def _place(problem: Problem, number: int, rows: int) -> Problem:

@@ -9,7 +9,8 @@ from flyball.core.errors import FlyballError, InvalidInputError
 from flyball.domain.serving.answers import Answer, Problem, RequestRefusedError
 from flyball.domain.serving.data_plane import DataPlane
 from flyball.domain.serving.direct_plane import DirectAnswer, DirectAsk
-from flyball.server.inference.asking import MAX_ROWS, failure_of, lacks_features
+from flyball.domain.serving.rows import failure_of, lacks_features
+from flyball.server.inference.asking import MAX_ROWS
 from flyball.server.inference.exchange import Exchange
 from flyball.server.inference.messages import Reply
 from flyball.server.inference.metrics import GatewayMetrics
