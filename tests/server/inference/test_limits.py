@@ -100,6 +100,21 @@ def read_metrics(text: bytes) -> dict[str, float]:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
+def test_explanations_that_take_too_long_end_for_who_waits(start: StartGateway) -> None:
+    running = start("", "m/6")  # takes 3 s for each call
+    v1 = json.dumps({"instances": [list(REQUEST.values())]}).encode()
+    ask = [
+        lambda: running.predict(REQUEST, "credit?explain=true"),
+        lambda: running.send("POST", "/v1/models/credit:explain", v1),
+    ]
+    with ThreadPoolExecutor(10) as pool:
+        answers = [future.result() for future in [pool.submit(ask[number % 2]) for number in range(10)]]
+    assert {answer.status for answer in answers} == {504}
+    assert running.get("/health").status == 200
+    in_progress = read_metrics(running.get("/metrics").body)['flyball_requests_in_progress{worker="0"}']
+    assert in_progress == 1, "only the one that asks"
+
+
 def test_who_waits_too_long_is_told_so_by_every_protocol(start: StartGateway) -> None:
     running = start("", "m/6")  # takes 3 s for each request
     begun_s = time.monotonic()

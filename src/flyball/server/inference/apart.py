@@ -55,11 +55,12 @@ class _Job:
 class _Address:
     """What is known of one address, and who waits for it."""
 
-    __slots__ = ("costs", "is_slow", "newest", "running", "took_s", "waiting")
+    __slots__ = ("costs", "is_alone", "is_slow", "newest", "running", "took_s", "waiting")
 
     def __init__(self) -> None:
         self.took_s: float | None = None
         self.is_slow = False
+        self.is_alone = False
         self.costs = Costs()
         self.waiting: deque[_Job] = deque()
         self.running: dict[int, int] = {}
@@ -150,6 +151,8 @@ class Apart:
         work: Callable[[], T],
         asked: Asked | None = None,
         until: Callable[[], Awaitable[object]] | None = None,
+        *,
+        is_alone: bool = False,
     ) -> T:
         """Answer a request here, or apart where it may take long: it is long, its address is slow or not known yet.
 
@@ -161,13 +164,14 @@ class Apart:
             work: Answers it alone.
             asked: The same request, where it may be answered together with others of the address.
             until: Returns when nobody waits for the answer any more.
+            is_alone: Whether requests of this address are always answered apart, each by itself.
 
         Raises:
             TooBusyError: Too many wait for a thread.
             TimedOutError: It took too long.
             DisconnectedError: Nobody waits for it any more.
         """
-        is_long = size_bytes > _LONG_BODY_BYTES
+        is_long = is_alone or size_bytes > _LONG_BODY_BYTES
         if not is_long and self.is_quick(path):
             watch = self.watch()
             try:
@@ -176,6 +180,7 @@ class Apart:
                 watch.end()
                 self.note(path, watch.took_s)
         address = self._find(path)
+        address.is_alone = is_alone
         count = len(address.waiting) + sum(address.running.values())
         if count >= MOST_WAITING:
             raise TooBusyError(count)
@@ -236,7 +241,7 @@ class Apart:
 
     def _threads_of(self, address: _Address) -> int:
         """Return how many calls of an address should be computed at a time."""
-        if self._together is None:
+        if self._together is None or address.is_alone:
             return _THREADS_OF_ONE
         if not address.costs.is_known:
             return 1

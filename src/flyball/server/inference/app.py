@@ -273,7 +273,8 @@ class InferenceApp:
                 return await self._apart.answer(path, len(body), answer, asked, partial(wait_until_left, receive))
             # Explaining takes as long as many predictions: nobody shall wait behind it.
             explain = partial(self._own.answer, endpoint, body, exchange, explain=True)
-            return await asyncio.get_running_loop().run_in_executor(None, explain)
+            left = partial(wait_until_left, receive)
+            return await self._apart.answer(f"{path}?explain=true", len(body), explain, None, left, is_alone=True)
         protocol = self._protocols.find(path)
         if protocol is not None:
             return await self._protocols.answer(protocol, scope, receive, exchange)

@@ -190,7 +190,8 @@ class Protocols:
         if protocol is not self.rest:
             if request.path.endswith(_EXPLAIN):
                 # Explaining takes as long as many predictions: nobody shall wait behind it.
-                return await loop.run_in_executor(None, protocol.answer, request, exchange)
+                work = partial(protocol.answer, request, exchange)
+                return await self._apart.answer(request.path, len(request.body), work, None, until, is_alone=True)
             return await self._answer_apart(protocol, request, exchange, until)
         match request.path.split("/"):
             case ["", "v2", "repository", *_]:
