@@ -445,7 +445,7 @@ class TestBadSources:
 
     def test_columns_of_a_type_without_a_name(self, home: Home) -> None:
         pl.DataFrame({"x": [[1, 2]]}).write_parquet(home.root / "a.parquet")
-        with pytest.raises(InvalidInputError, match="column 'x' has the type List"):
+        with pytest.raises(InvalidInputError, match="column 'x' of the table 'a' has the type List"):
             home.data.snapshot(Table("a.parquet", name="a"))
         assert home.stored() == []
 

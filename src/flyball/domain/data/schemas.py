@@ -30,10 +30,13 @@ class UnsupportedColumnError(InvalidInputError):
 
     code = "data/unsupported-column"
 
-    def __init__(self, column: str, dtype: str) -> None:
+    def __init__(self, column: str, dtype: str, *, of: str = "", hint: str = "") -> None:
+        self.column = column
+        self.dtype = dtype
         super().__init__(
-            f"column {column!r} has the type {dtype}, which is none of {', '.join(DTYPES)}",
-            hint="Convert it or leave it out in the table's prepare= function.",
+            f"column {column!r}{f' of the {of}' if of else ''} has the type {dtype}, which is none of "
+            f"{', '.join(DTYPES)}",
+            hint=hint or "Convert it or leave it out in the table's prepare= function.",
         )
 
 

@@ -28,7 +28,7 @@ from flyball.domain.data.opening import fingerprint, opened_source
 from flyball.domain.data.reports import Report
 from flyball.domain.data.rules import Rule, encode_rules, rule_name
 from flyball.domain.data.samples import sample_rows
-from flyball.domain.data.schemas import Schema
+from flyball.domain.data.schemas import Schema, UnsupportedColumnError
 from flyball.domain.data.snapshots import (
     Content,
     SchemaChangedError,
@@ -366,7 +366,11 @@ class DataService:
         if last is not None and last[1] == declaration:
             with self._db.read() as tx:
                 before = store.find_content(tx, last[0].digest)
-        return store_content(source, id_, self._blobs, check_schema, before), True
+        try:
+            return store_content(source, id_, self._blobs, check_schema, before), True
+        except UnsupportedColumnError as error:
+            hint = f"Leave it out in sql=, or write it as CAST({error.column} AS TEXT)." if source.table.sql else ""
+            raise UnsupportedColumnError(error.column, error.dtype, of=source.table.label, hint=hint) from error
 
 
 def _scaled(rule: Rule, sample: float) -> Rule:
