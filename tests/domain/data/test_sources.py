@@ -15,7 +15,7 @@ from flyball.core.clock import SimulatedClock
 from flyball.core.errors import FlyballError, InvalidInputError, NotFoundError
 from flyball.domain.data import store
 from flyball.domain.data.service import DataService
-from flyball.domain.data.tables import Table
+from flyball.domain.data.tables import Entity, Table
 from flyball.domain.journal.service import Journal
 from flyball.storage.blobs import LocalBlobStore
 from flyball.storage.db import Database
@@ -61,6 +61,16 @@ def shop(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
+def test_columns_of_sqlite_may_have_capitals_spaces_and_words_of_sql(
+    data: DataService, shop: sqlite3.Connection, tmp_path: Path
+) -> None:
+    shop.execute('CREATE TABLE "Visits of today" ("visitId" integer, "order" text, "Seen at" text)')
+    shop.execute("""INSERT INTO "Visits of today" VALUES (2, 'b', '2026-01-02'), (1, 'a', '2026-01-01')""")
+    shop.commit()
+    table = Table("sqlite:///shop.db", sql='"Visits of today"', time="Seen at", key=["order", "visitId"], name="visits")
+    assert data.read(data.watch(table).id).collect()["visitId"].to_list() == [1, 2]
+
+
 def test_a_table_of_sqlite_is_read_in_the_order_of_its_time_and_key(
     tmp_path: Path, data: DataService, shop: sqlite3.Connection
 ) -> None:
@@ -101,6 +111,10 @@ def test_a_table_of_postgresql_is_read_with_its_types(data: DataService, monkeyp
         _run(url, "INSERT INTO orders VALUES (3, '2026-01-03 10:00+01', 1.5, true, 'x')")
         assert data.fingerprint(orders) != token
         assert data.snapshot(orders).rows == 3
+        _run(url, 'CREATE TABLE "Visits" ("visitId" bigint, "user" text, "seenAt" timestamptz)')
+        _run(url, """INSERT INTO "Visits" VALUES (2, 'b', '2026-01-02 10:00+01'), (1, 'a', '2026-01-01 10:00+01')""")
+        visits = Table(url, sql='"Visits"', entity=Entity("user"), time="seenAt", key="visitId", name="visits")
+        assert data.read(data.watch(visits).id).collect()["visitId"].to_list() == [1, 2]
         with pytest.raises(QueryRefusedError, match="was refused"):
             data.snapshot(Table(url, sql="SELECT nothing FROM orders", name="bad"))
     with pytest.raises(DatabaseUnreachableError, match="does not answer"):

@@ -13,7 +13,14 @@ from flyball.storage.tables.port import Asked, DigestFiles, Found
 from flyball.storage.tables.sources import DataFile, stat_token
 from flyball.storage.tables.urls import ANY, DRIVERS, expand, mask, sqlite_path
 
-_NAME = re.compile(r"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*){0,2}")
+_PART = r'(?:[A-Za-z_][\w$]*|"[^"]+")'
+_NAME = re.compile(rf"{_PART}(?:\.{_PART}){{0,2}}")
+_PLAIN_COLUMN = re.compile(r"[a-z_][a-z0-9_]*")
+# Names of times and keys that are words of SQL, in every database that quotes names in the standard's way.
+_RESERVED = {
+    *("all", "asc", "case", "check", "default", "desc", "end", "from", "group", "limit", "offset", "order", "table"),
+    *("to", "unique", "user", "when"),
+}
 
 
 class DatabaseUnreachableError(BackendUnavailableError):
@@ -65,15 +72,26 @@ class DatabaseSource:
         if local is not None and local.exists():
             logs = [local, local.with_name(local.name + "-wal")]
             return digest_value([stat_token(file) for file in logs if file.exists()])
-        statement = count_rows(asked.sql, asked.newest)
+        newest = None if asked.newest is None else _quoted(asked.newest, asked.source)
+        statement = count_rows(asked.sql, newest)
         return digest_value(fetch_one(asked.source, statement, root=asked.root, what=asked.what))
 
     def open(self, scratch: Path, digest_files: DigestFiles) -> Found:
         """See `TableSource.open`."""
         asked = self._asked
-        statement = select_rows(asked.sql, asked.order)
+        statement = select_rows(asked.sql, [_quoted(name, asked.source) for name in asked.order])
         fetch_rows(asked.source, statement, scratch, root=asked.root, what=asked.what)
         return Found("parquet", scratch, [DataFile(scratch, {})])
+
+
+def _quoted(column: str, source: str) -> str:
+    """Return a column's name as SQL has it: one with capitals or spaces would be another without quotes.
+
+    Other drivers than ours may be of databases where double quotes make a text.
+    """
+    if source.startswith(ANY) or (_PLAIN_COLUMN.fullmatch(column) and column not in _RESERVED):
+        return column
+    return '"' + column.replace('"', '""') + '"'
 
 
 def select_rows(sql: str, order: Sequence[str] = ()) -> str:
