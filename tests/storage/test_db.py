@@ -1,5 +1,6 @@
 import gc
 import os
+import resource
 import sqlite3
 import threading
 import time
@@ -332,4 +333,20 @@ def test_a_damaged_or_closed_file_is_told_in_words(tmp_path: Path) -> None:
     db._backend._local.connection = reader  # type: ignore[attr-defined]  # the file may be read by this user only
     with pytest.raises(BackendError, match="attempt to write a readonly database"), db.begin() as tx:
         tx.execute("DELETE FROM thing")
+    db.close()
+
+
+def test_a_disk_without_room_is_told_with_what_to_do(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path / 'a.db'}")
+    with db.begin() as tx:
+        tx.execute("CREATE TABLE thing (content BLOB)")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(BackendUnavailableError, match="(?s)could not be used.*disk"), db.begin() as tx:
+            tx.execute("INSERT INTO thing VALUES (zeroblob(20000000))")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with db.begin() as tx:
+        assert tx.execute("INSERT INTO thing VALUES (zeroblob(20))") == 1
     db.close()

@@ -17,7 +17,13 @@ _BUSY_TIMEOUT_MS = 30_000
 _LENGTHS = (100, 10)
 # SQLite begins its log of changes anew after 1,000 pages of 4 KB; a large transaction may come on top.
 _ROOM_BYTES = 4_400_000
-_PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR}
+# What may pass, and what to do about it.
+_PASSING = {
+    sqlite3.SQLITE_FULL: "Free some space on its disk; what was told to be kept is kept.",
+    sqlite3.SQLITE_IOERR: "See whether its disk is full or fails; what was told to be kept is kept.",
+    sqlite3.SQLITE_BUSY: "Another process holds it; try again in a moment.",
+    sqlite3.SQLITE_LOCKED: "Another process holds it; try again in a moment.",
+}
 _REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -152,7 +158,8 @@ class SqliteBackend:
         code = _code(error)
         path = str(self._path)
         if code in _PASSING:
-            raise BackendUnavailableError(f"the database {path!r} could not be used: {error}") from error
+            message = f"the database {path!r} could not be used: {error}"
+            raise BackendUnavailableError(message, hint=_PASSING[code]) from error
         if code in _REFUSED:
             raise FileRefusedError(path, str(error)) from error
         if code in _DAMAGED:
