@@ -343,7 +343,7 @@ def test_a_disk_without_room_is_told_with_what_to_do(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
     try:
-        with pytest.raises(BackendUnavailableError, match="(?s)could not be used.*disk"), db.begin() as tx:
+        with pytest.raises(BackendUnavailableError, match=r"(?s)could not be used.*disk"), db.begin() as tx:
             tx.execute("INSERT INTO thing VALUES (zeroblob(20000000))")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
