@@ -135,3 +135,10 @@ def test_fields_that_are_divided_by_something_else_are_not_read_as_one_column(tm
     with pytest.raises(InvalidInputError, match="instead of commas"):
         read(tmp_path, f"id{separator}name\n1{separator}x\n")
     assert read(tmp_path, f"a{separator}b\nno such sign\n").columns == [f"a{separator}b"]
+
+
+def test_a_wrong_value_in_a_column_of_any_name_is_refused_by_its_row(tmp_path: Path) -> None:
+    for name in ("number", "line", "given"):
+        text = f"{name}\n" + "1\n" * 2_000 + "many\n"
+        with pytest.raises(LineUnreadableError, match=f"row 2,001 holds 'many' in column '{name}'"):
+            read(tmp_path, text)

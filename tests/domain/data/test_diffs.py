@@ -73,6 +73,20 @@ def test_the_same_values_in_a_wider_type_are_no_change(key: str) -> None:
     assert diff.schema == []
 
 
+_NAMES = ["mark", "rows", "mark_right", "id_right", "x after", "value", "count", "number", "len", "literal", "index"]
+
+
+@pytest.mark.parametrize("key", [["id"], ["rows"], ["mark", "count"], []])
+def test_columns_may_have_any_name(key: list[str]) -> None:
+    before = pl.DataFrame({"id": [1, 2, 3], "x": [1, 2, 3]} | {name: [1, 2, 3] for name in _NAMES})
+    after = before.with_columns(x=pl.Series([1, 2, 9]))
+    diff = diff_frames(before.lazy(), after.lazy(), table="t", names=("one", "two"), key=key)
+    changes = diff.changes
+    assert (changes.added, changes.removed, changes.changed) == ((0, 0, 1) if key else (1, 1, 0))
+    assert changes.columns == ({"x": 1} if key else {})
+    assert propose_expectations(before.with_columns(count=pl.lit("a")), table="t").rules
+
+
 def test_where_no_column_stayed_all_rows_went_and_came() -> None:
     before, after = pl.DataFrame({"x": [1, 2]}).lazy(), pl.DataFrame({"y": [1, 2, 3]}).lazy()
     diff = diff_frames(before, after, table="t", names=("one", "two"), key=["x"])

@@ -153,3 +153,9 @@ def test_counting_no_rows() -> None:
 def test_an_unknown_column_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'income'"):
         Profile.of(pl.DataFrame({"income": [1]}), ["incom"])
+
+
+@pytest.mark.parametrize("name", ["count", "value", "proportion"])
+def test_a_column_may_be_called_as_what_counts_it(name: str) -> None:
+    frame = pl.DataFrame({name: ["a", "b", "a"]})
+    assert Profile.of(frame).count(frame).columns[name].n == 3

@@ -196,6 +196,24 @@ def test_scaling_by_the_rows_to_fit_is_no_leak() -> None:
     assert find_leaks(data._replace(fit=scaled[0], held_out=scaled[1])) == []
 
 
+@pytest.mark.parametrize("renamed", ["customer", "at", "region", "product", "note", "balance", "order_id", "y"])
+def test_columns_may_have_the_names_that_are_used_on_the_way(renamed: str) -> None:
+    for name in ("count", "value", "g", "f", "y", "word", "rows"):
+        if name == "y" or renamed == name:
+            continue
+        data = split(clean(1, rows=400))
+        other = {renamed: name}
+        data = data._replace(
+            fit=data.fit.rename(other),
+            held_out=data.held_out.rename(other),
+            features=[other.get(feature, feature) for feature in data.features],
+            label=other.get(data.label, data.label),
+            keys=[other.get(key, key) for key in data.keys],
+            time=None if data.time is None else other.get(data.time, data.time),
+        )
+        assert find_leaks(data) == []
+
+
 def test_few_rows_prove_nothing() -> None:
     assert find_leaks(split(clean(1, rows=40))) == []
 

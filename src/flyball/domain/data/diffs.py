@@ -15,6 +15,7 @@ from flyball.domain.data.schemas import Schema, dtype_name, polars_dtype
 from flyball.domain.data.wording import format_number, plain_value
 
 _EXAMPLES = 5
+_ROWS, _MARK, _AFTER = "__rows", "__mark", "__after"
 
 
 class ChangedValue(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,27 +147,30 @@ def _row_changes(before: pl.LazyFrame, after: pl.LazyFrame, key: list[str], mutu
     values = [name for name in mutual if name not in by]
     one, two = (frame.select(*by, _mark(values)) for frame in (before, after))
     if not key:
-        counted = [frame.group_by(by).agg(pl.len().alias("rows")) for frame in (one, two)]
-        paired = counted[0].join(counted[1], on=by, how="full", nulls_equal=True)
-        more = pl.col("rows_right").fill_null(0).cast(pl.Int64) - pl.col("rows").fill_null(0).cast(pl.Int64)
+        counted = [frame.group_by(by).agg(pl.len().alias(_ROWS)) for frame in (one, two)]
+        paired = counted[0].join(counted[1], on=by, how="full", nulls_equal=True, coalesce=True, suffix=_AFTER)
+        more = pl.col(f"{_ROWS}{_AFTER}").fill_null(0).cast(pl.Int64) - pl.col(_ROWS).fill_null(0).cast(pl.Int64)
         found = paired.select(added=more.clip(0).sum(), removed=(-more).clip(0).sum()).collect()
         return RowChanges(key=(), added=int(found["added"][0]), removed=int(found["removed"][0]))
     added = two.join(one, on=by, how="anti", nulls_equal=True).select(pl.len()).collect().item()
     removed = one.join(two, on=by, how="anti", nulls_equal=True).select(pl.len()).collect().item()
     differing = (
-        one.join(two, on=by, nulls_equal=True).filter(pl.col("mark") != pl.col("mark_right")).select(by).collect()
+        one.join(two, on=by, nulls_equal=True, suffix=_AFTER)
+        .filter(pl.col(_MARK) != pl.col(f"{_MARK}{_AFTER}"))
+        .select(by)
+        .collect()
     )
     if not differing.height:
         return RowChanges(key=tuple(key), added=added, removed=removed)
     both = (
         before.select(mutual)
         .join(differing.lazy(), on=by, how="semi", nulls_equal=True)
-        .join(after.select(mutual), on=by, nulls_equal=True, suffix=" after")
+        .join(after.select(mutual), on=by, nulls_equal=True, suffix=_AFTER)
         .collect()
     )
     columns, examples = {}, []
     for name in values:
-        moved = both.filter(pl.col(name).ne_missing(pl.col(f"{name} after")))
+        moved = both.filter(pl.col(name).ne_missing(pl.col(f"{name}{_AFTER}")))
         if moved.height:
             columns[name] = moved.height
             for row in moved.head(_EXAMPLES).iter_rows(named=True):
@@ -176,7 +180,7 @@ def _row_changes(before: pl.LazyFrame, after: pl.LazyFrame, key: list[str], mutu
                         key=identity,
                         column=name,
                         before=plain_value(row[name]),
-                        after=plain_value(row[f"{name} after"]),
+                        after=plain_value(row[f"{name}{_AFTER}"]),
                     )
                 )
     commonest = dict(sorted(columns.items(), key=lambda pair: -pair[1]))
@@ -191,7 +195,7 @@ def _row_changes(before: pl.LazyFrame, after: pl.LazyFrame, key: list[str], mutu
 
 
 def _mark(values: list[str]) -> pl.Expr:
-    return pl.struct(values).hash().alias("mark") if values else pl.lit(0, dtype=pl.UInt64).alias("mark")
+    return pl.struct(values).hash().alias(_MARK) if values else pl.lit(0, dtype=pl.UInt64).alias(_MARK)
 
 
 def _identifies(frame: pl.LazyFrame, key: list[str]) -> bool:

@@ -133,7 +133,7 @@ def _propose_texts(chain: _Chain, texts: pl.Series) -> None:
         chain.add("matches", shape)
         return
     words = texts.head(_TEXTS_READ).str.to_lowercase().str.extract_all(r"\p{L}+").explode(empty_as_null=False)
-    counts = dict(words.value_counts(sort=True).head(60).iter_rows())
+    counts = dict(words.alias("word").value_counts(sort=True).head(60).iter_rows())
     language = guess_language({word: count for word, count in counts.items() if word})
     if language and len(words) > 5 * len(texts.head(_TEXTS_READ)):
         chain.add("language", language)

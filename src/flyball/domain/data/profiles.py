@@ -149,7 +149,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
 
     def _count_categories(self, values: "pl.Series") -> ColumnCounts:
         texts = _to_texts(values).drop_nulls()
-        found = dict(texts.value_counts().iter_rows())
+        found = dict(texts.alias("value").value_counts().iter_rows())
         known = [int(found.get(category, 0)) for category in self.categories]
         other = len(texts) - sum(known)
         # Where the training data had more categories than cells, the rest is no news.
@@ -241,7 +241,7 @@ def _edges(finite: "Floats") -> tuple[float, ...]:
 
 
 def _categories(texts: "pl.Series") -> tuple[str, ...]:
-    found = [(int(rows), str(text)) for text, rows in texts.drop_nulls().value_counts().iter_rows()]
+    found = [(int(rows), str(text)) for text, rows in texts.drop_nulls().alias("value").value_counts().iter_rows()]
     commonest = sorted(found, key=lambda pair: (-pair[0], pair[1]))
     return tuple(text for _, text in commonest[:_MOST_CATEGORIES])
 

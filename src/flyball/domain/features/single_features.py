@@ -93,7 +93,7 @@ def _judge_words(values: pl.Series, name: str, label: str, target: Target) -> It
     if values.dtype != pl.String or values.n_unique() <= _MOST_CATEGORIES:
         return
     words = values.str.to_lowercase().str.extract_all(r"\w+").list.unique()
-    commonest = words.explode(empty_as_null=False).drop_nulls().value_counts(sort=True).head(_WORDS)
+    commonest = words.explode(empty_as_null=False).drop_nulls().alias("word").value_counts(sort=True).head(_WORDS)
     for word in commonest.to_series(0):
         has = words.list.contains(word).fill_null(False).cast(pl.Int8)
         strength = single_power(has, target)
@@ -116,7 +116,7 @@ def read_target(label: pl.Series) -> Target:
         return Target(label.cast(pl.Float64).to_numpy(), False)
     if label.dtype.is_numeric() and label.dtype.is_float():
         return Target(label.cast(pl.Float64).to_numpy(), False)
-    commonest = label.value_counts(sort=True).to_series(0)[0]
+    commonest = label.alias("value").value_counts(sort=True).to_series(0)[0]
     return Target((label == commonest).cast(pl.Float64).to_numpy(), True)
 
 
@@ -159,7 +159,7 @@ def _cells(values: pl.Series) -> NDArray[np.int64] | None:
         found[~np.isfinite(numbers)] = len(edges) + 1
         return found.astype(np.int64)
     texts = values.cast(pl.String, strict=False)
-    known = texts.drop_nulls().value_counts(sort=True).head(_MOST_CATEGORIES).to_series(0)
+    known = texts.drop_nulls().alias("value").value_counts(sort=True).head(_MOST_CATEGORIES).to_series(0)
     if not len(known):
         return None
     place = {text: number for number, text in enumerate(known)}

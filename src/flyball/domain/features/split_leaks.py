@@ -42,7 +42,7 @@ def _shared_rows(data: SplitData) -> Iterator[Leak]:
     # Were the columns independent, two rows would agree with the product of each column's chances.
     chance = 1.0
     for name in columns:
-        counts = data.fit.get_column(name).value_counts()["count"].to_numpy() / data.fit.height
+        counts = data.fit.get_column(name).alias("value").value_counts()["count"].to_numpy() / data.fit.height
         chance *= float((counts**2).sum())
     if repeated < 3 or share < _SHARED or chance * data.fit.height > _EXPECTED:
         return

@@ -165,7 +165,7 @@ def _refuse_value(texts: pl.LazyFrame, name: str, dtype: str, given: int, what: 
         "float": value.cast(pl.Float64, strict=False).is_not_null(),
         "bool": value.str.contains(_TRUTH),
     }[dtype]
-    rows = texts.select(value).with_row_index("number", 1).filter((value != "") & ~fits).head(1)
+    rows = texts.select(value).with_row_index(f"{_LINE}number", 1).filter((value != "") & ~fits).head(1)
     number, text = rows.collect(engine="streaming").row(0)
     others = {"int": "whole numbers", "float": "numbers", "bool": "true or false"}[dtype]
     raise LineUnreadableError(
