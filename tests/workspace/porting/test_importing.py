@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+import flyball as fb
 from flyball.core.errors import BackendUnavailableError, InvalidInputError
+from flyball.domain.tracking.artifacts import Place
 from flyball.domain.tracking.runs import RunStatus
 from flyball.workspace.home import Home
 from flyball.workspace.porting.importing import Importer
@@ -16,6 +18,7 @@ from flyball.workspace.porting.mlflow_store import MlflowFile
 from flyball.workspace.porting.opening import open_source
 from flyball.workspace.porting.records import SourceInvalidError
 from flyball.workspace.porting.reports import ImportReport, draw_report
+from tests.stories.system import System
 
 # As releases before 2.0 made it: no deleted_time, no inputs, no logged models, no traces, no aliases.
 OLD = """
@@ -157,8 +160,6 @@ def test_what_was_added_there_comes_later_and_what_changed_here_stays(store: Sto
     assert (run.run.status, run.run.finished_at_us) == (RunStatus.SUCCEEDED, 99_000)
     assert dict(tag[1:] for tag in run.tags)["kind"] == "here" and [param[1] for param in run.params] == ["late"]
     assert run.metrics[0][2] == 2.0 and len(home.client_runs.history(RUN, "m", limit=10).rows) == 2
-    from flyball.domain.tracking.artifacts import Place
-
     with home.artifacts.read(home.artifacts.get(Place(RUN, "log.txt"))) as reader:
         assert b"".join(reader.chunks()) == b"one\ntwo"
     events = home.journal.list_events(kinds=["tracking.runs.imported"])
@@ -305,3 +306,21 @@ def test_many_points_come_in_pages(store: Store, home: Home, monkeypatch: pytest
     report = store.bring(home)
     assert report.counts["metric points"].here == 51
     assert home.client_runs.get("b" * 32).metrics[0][2:] == (8.0, 16, 16)
+
+
+def test_the_files_of_another_home_come_over_from_its_server(home: Home, tmp_path: Path) -> None:
+    system = System(tmp_path / "colleague")
+    system.project.mkdir()
+    system.up()
+    try:
+        with fb.run("tune", server=f"http://127.0.0.1:{system.port}", home=tmp_path / "mine") as run:
+            run.log_metric("loss", 0.5)
+            run.log_artifact("plots/größe.txt", "deep")
+        source = open_source(f"http://127.0.0.1:{system.port}")
+        report = Importer(home, source).bring()
+        source.close()
+    finally:
+        system.stop()
+    assert (report.counts["files"].source, report.counts["files"].here, report.is_complete) == (1, 1, True)
+    with home.artifacts.read(home.artifacts.get(Place(run.id, "plots/größe.txt"))) as reader:
+        assert b"".join(reader.chunks()) == b"deep"

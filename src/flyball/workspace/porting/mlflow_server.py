@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from flyball.core.errors import BackendError
+from flyball.core.errors import BackendError, BackendUnavailableError
 from flyball.domain.registry.foreign import ForeignLoggedModel, ForeignModel, ForeignVersion
 from flyball.domain.registry.logged_models import ModelStatus
 from flyball.domain.tracking.client_runs import Dataset, DatasetInput, ModelLink
@@ -44,7 +44,7 @@ class MlflowServer:
         self.name = address.rstrip("/")
         self._server = Connections(self.name)
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="mlflow")
-        self._files = ServedFiles(self._server)
+        self._files = ServedFiles(self._server, lists_owners=not _is_flyball(self._server))
         self._experiments: list[ForeignExperiment] | None = None
         self._models: list[ForeignLoggedModel] | None = None
         self._judged: _Judged = {}
@@ -306,3 +306,15 @@ def _dataset(entry: Mapping[str, Any]) -> DatasetInput:
 
 def _pairs(found: Sequence[Mapping[str, Any]] | None) -> dict[str, str]:
     return {pair["key"]: pair.get("value", "") for pair in found or ()}
+
+
+def _is_flyball(server: Connections) -> bool:
+    """Tell whether a server is Flyball's, such as a colleague's, whose folders tell nothing of those of runs."""
+    try:
+        return "parts" in server.get("/health")
+    except BackendUnavailableError:
+        raise
+    except RefusedError as error:  # one of its parts is not ready
+        return '"parts"' in error.message
+    except BackendError:
+        return False

@@ -37,10 +37,12 @@ class ServedFiles:
 
     Args:
         server: The server.
+        lists_owners: Whether the folder above a run's names the run once it has files, as MLflow's servers do.
     """
 
-    def __init__(self, server: Connections) -> None:
+    def __init__(self, server: Connections, *, lists_owners: bool = True) -> None:
         self._server = server
+        self._lists_owners = lists_owners
         # Most runs have no files, and no folder: one look at the folder above tells that of all of them.
         self._present: dict[str, set[str]] = {}
         self._lock = threading.Lock()
@@ -59,7 +61,7 @@ class ServedFiles:
     def _is_present(self, root: str) -> bool:
         """Tell whether the folder of a run, above its ``artifacts``, is there."""
         above, _, name = root.removesuffix("/artifacts").rpartition("/")
-        if not above:
+        if not above or not self._lists_owners:
             return True
         with self._lock:
             if above not in self._present:
