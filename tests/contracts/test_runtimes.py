@@ -264,6 +264,16 @@ def test_scores_are_not_taken_for_probabilities(tmp_path: Path) -> None:
         Runtimes().get("torch").save(model, tmp_path, signature, DATA.select(NUMBERS))
 
 
+def test_scores_of_plain_python_are_not_taken_for_probabilities(tmp_path: Path) -> None:
+    class Scores:
+        def predict(self, rows: pl.DataFrame) -> pl.Series:
+            return rows["income"] * 2
+
+    signature = infer_signature(Scores(), DATA, NUMBERS, "defaulted")
+    with pytest.raises(ModelNotSavedError, match="a Scores, .*scores, not probabilities"):
+        Runtimes().get("pyfunc").save(Scores(), tmp_path, signature, DATA.select(NUMBERS))
+
+
 @pytest.mark.parametrize("library", ["lightgbm", "torch"])
 def test_text_features_are_refused_by_name(tmp_path: Path, library: str) -> None:
     pytest.importorskip(library)

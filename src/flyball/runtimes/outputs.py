@@ -52,8 +52,11 @@ def require_numbers(kind: str, signature: Signature) -> None:
         ModelNotSavedError: A feature is text; it is named.
     """
     if texts := [field.name for field in signature.features.fields if field.dtype == "string"]:
-        reason = f"its features {', '.join(texts)} are text; encode them in a scikit-learn Pipeline around it"
-        raise ModelNotSavedError(kind, reason)
+        raise ModelNotSavedError(
+            kind,
+            f"its features {', '.join(texts)} are text",
+            hint="Encode them in a scikit-learn Pipeline around it.",
+        )
 
 
 def require_probabilities(kind: str, signature: Signature, predictions: Array) -> None:
@@ -67,5 +70,8 @@ def require_probabilities(kind: str, signature: Signature, predictions: Array) -
     within = np.all((predictions >= 0) & (predictions <= 1) | np.isnan(predictions))
     if within and (predictions.ndim == 1 or np.allclose(predictions.sum(axis=1), 1, atol=1e-3, equal_nan=True)):
         return
-    reason = "it answers scores, not probabilities; end it in a sigmoid or softmax, or train it with such an objective"
-    raise ModelNotSavedError(kind, reason)
+    raise ModelNotSavedError(
+        kind,
+        "it answers scores, not probabilities",
+        hint="End it in a sigmoid or softmax, or train it with such an objective.",
+    )

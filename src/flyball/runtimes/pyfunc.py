@@ -9,7 +9,7 @@ import polars as pl
 
 from flyball.domain.registry.runtimes import EachForm, PredictionFailedError, Predictor
 from flyball.domain.registry.signatures import Arranger, Signature
-from flyball.runtimes.outputs import Array, to_predictions
+from flyball.runtimes.outputs import Array, require_probabilities, to_predictions
 from flyball.runtimes.pickles import dump_model, load_model
 
 
@@ -23,7 +23,8 @@ class PyfuncRuntime:
 
     def save(self, model: Any, folder: Path, signature: Signature, reference: pl.DataFrame) -> None:
         """See `Runtime.save`."""
-        PyfuncPredictor(model, signature).predict(reference)
+        predictions = PyfuncPredictor(model, signature).predict(reference)
+        require_probabilities(type(model).__name__, signature, predictions)
         dump_model(model, folder)
 
     def load(self, folder: Path) -> Any:

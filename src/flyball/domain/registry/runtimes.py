@@ -114,11 +114,14 @@ class ModelNotSavedError(InvalidInputError):
 
     code = "registry/model-not-saved"
 
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(
-            f"the model, a {kind}, cannot be kept in a package: {reason}",
-            hint="A model must not hold open files, connections, locks or generators.",
-        )
+    def __init__(
+        self,
+        kind: str,
+        reason: str,
+        *,
+        hint: str = "A model must not hold open files, connections, locks or generators.",
+    ) -> None:
+        super().__init__(f"the model, a {kind}, cannot be kept in a package: {reason}", hint=hint)
 
 
 class ModelNotLoadedError(BackendError):
