@@ -270,7 +270,7 @@ def test_scores_of_plain_python_are_not_taken_for_probabilities(tmp_path: Path) 
             return rows["income"] * 2
 
     signature = infer_signature(Scores(), DATA, NUMBERS, "defaulted")
-    with pytest.raises(ModelNotSavedError, match="a Scores, .*scores, not probabilities"):
+    with pytest.raises(ModelNotSavedError, match=r"a Scores, .*scores, not probabilities"):
         Runtimes().get("pyfunc").save(Scores(), tmp_path, signature, DATA.select(NUMBERS))
 
 

@@ -119,7 +119,7 @@ class ModelNotSavedError(InvalidInputError):
         kind: str,
         reason: str,
         *,
-        hint: str = "A model must not hold open files, connections, locks or generators.",
+        hint: str = "A model must hold no open files, connections, locks or generators.",
     ) -> None:
         super().__init__(f"the model, a {kind}, cannot be kept in a package: {reason}", hint=hint)
 
