@@ -81,6 +81,8 @@ def test_a_profile_is_a_page_of_its_own(trained: Path, flyball: Command, tmp_pat
     page = (tmp_path / "p.html").read_text()
     assert page.count("class='card'") == 5
     assert "http" not in page
+    assert "<p>datetime, " in page
+    assert "Int64" not in page
 
 
 def test_leaks_are_told_by_the_command_and_by_the_run_and_may_fail_a_gate(trained: Path, flyball: Command) -> None:

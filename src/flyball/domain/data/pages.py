@@ -8,6 +8,7 @@ import polars as pl
 from flyball.domain.data.diffs import TableDiff, name_cells
 from flyball.domain.data.profiles import ColumnProfile, Profile
 from flyball.domain.data.reports import Report
+from flyball.domain.data.schemas import dtype_name
 from flyball.domain.data.wording import format_number, format_value
 
 # Okabe and Ito's blue and orange, which the colour-blind can tell apart (jfly.uni-koeln.de/color, 2008).
@@ -113,7 +114,7 @@ def _number_or_nothing(value: float | None) -> str:
 
 def _card(name: str, profile: ColumnProfile, values: pl.Series) -> str:
     missing = profile.nulls / profile.n if profile.n else 0.0
-    facts = [f"{values.dtype}, {values.n_unique():,} distinct values, {missing:.1%} missing"]
+    facts = [f"{dtype_name(name, values.dtype)}, {values.n_unique():,} distinct values, {missing:.1%} missing"]
     low, high, mean, std = map(_number_or_nothing, (profile.min, profile.max, profile.mean, profile.std))
     if mean and std:
         facts.append(f"{low} to {high}, mean {mean}, standard deviation {std}")
