@@ -30,15 +30,20 @@ def turn(workspace: Workspace, is_stopping: threading.Event) -> None:
     while not is_stopping.is_set():
         try:
             workspace.loop.tick()
-        except FlyballError as error:
+        except Exception as error:  # noqa: BLE001  the process's edge: one bad turn must not end the loop
             # What stays as it is need not be written down at every turn.
-            if error.message != told or monotonic_s() - told_at_s > _REPEATED_AFTER_S:
-                _log.warning("%s: %s", error.code, error.message)
-                told, told_at_s = error.message, monotonic_s()
-        except Exception:  # noqa: BLE001  the process's edge: one bad turn must not end the loop
-            _log.exception("a turn of the loop failed")
+            if repr(error) != told or monotonic_s() - told_at_s > _REPEATED_AFTER_S:
+                _tell(error)
+                told, told_at_s = repr(error), monotonic_s()
         write_bytes(workspace.home / HEARTBEAT, b"", durable=False)
         is_stopping.wait(workspace.settings.tick_seconds)
+
+
+def _tell(error: Exception) -> None:
+    if isinstance(error, FlyballError):
+        _log.warning("%s: %s", error.code, error.message)
+    else:
+        _log.error("a turn of the loop failed", exc_info=error)
 
 
 def main(project: str, home: str) -> None:

@@ -24,9 +24,18 @@ def test_all_is_tried_and_the_first_error_is_raised(caplog: pytest.LogCaptureFix
     assert [record.getMessage() for record in caplog.records] == ["flyball/backend: number 2 is broken"]
 
 
-def test_what_is_not_ours_is_not_passed_over() -> None:
-    with pytest.raises(ZeroDivisionError), Failures().passing():
-        raise ZeroDivisionError
+def test_a_fault_of_ours_stops_no_other_part_and_is_what_is_raised(caplog: pytest.LogCaptureFixture) -> None:
+    failures = Failures()
+    done = []
+    for number in range(3):
+        with failures.passing():
+            if number == 0:
+                raise InvalidInputError("the first cannot be done")
+            done.append(1 / (number - 1))
+    assert done == [1.0]
+    with caplog.at_level(logging.WARNING), pytest.raises(ZeroDivisionError):
+        failures.tell()
+    assert [record.getMessage() for record in caplog.records] == ["flyball/invalid-input: the first cannot be done"]
 
 
 def test_nothing_is_told_where_nothing_failed() -> None:

@@ -13,25 +13,32 @@ class Failures:
     """Collects errors, so that what one endpoint or version cannot do keeps no other from its turn."""
 
     def __init__(self) -> None:
-        self._found: dict[str, FlyballError] = {}
+        self._found: dict[str, Exception] = {}
 
     @contextmanager
     def passing(self) -> Iterator[None]:
-        """Go on after the block, whatever of ours it raises."""
+        """Go on after the block, whatever it raises: a fault of ours in one part must not stop the others either."""
         try:
             yield
-        except FlyballError as error:
-            self._found.setdefault(error.message, error)
+        except Exception as error:  # noqa: BLE001  the edge of one part of a turn
+            self._found.setdefault(error.message if isinstance(error, FlyballError) else repr(error), error)
 
     def tell(self) -> None:
-        """Raise the first error there was; write the others to the log.
+        """Raise one error, if there was any; write the others to the log.
 
         Raises:
-            FlyballError: There was one.
+            Exception: The first that is a fault of ours.
+            FlyballError: The first, where none is.
         """
-        first, *others = self._found.values() or [None]
-        for error in others:
-            if error is not None:
+        found = sorted(self._found.values(), key=_is_expected)
+        for error in found[1:]:
+            if isinstance(error, FlyballError):
                 _log.warning("%s: %s", error.code, error.message)
-        if first is not None:
-            raise first
+            else:
+                _log.error("a part of a turn failed", exc_info=error)
+        if found:
+            raise found[0]
+
+
+def _is_expected(error: Exception) -> bool:
+    return isinstance(error, FlyballError)
