@@ -245,6 +245,8 @@ def test_a_watcher_that_is_killed_all_the_time_takes_all_once_and_tells_of_all_o
 ) -> None:
     dice, sent = random.Random(7), 0
     grow(brokers, tmp_path, 0)
+    table = payments(brokers, tmp_path.name) if kind == "kafka" else Table(kind, name="payments")
+    Home(tmp_path).data.watch(table)  # the first look has nothing to compare with, so it must not be one that is killed
     command = [sys.executable, "-c", _WATCH, str(tmp_path), kind, brokers.address]
     for turn in range(12):
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -261,7 +263,6 @@ def test_a_watcher_that_is_killed_all_the_time_takes_all_once_and_tells_of_all_o
         process.wait(60)
         process.stdout.close()
     home = Home(tmp_path)
-    table = payments(brokers, tmp_path.name) if kind == "kafka" else Table(kind, name="payments")
     known = len(home.told())
     assert sorted(home.rows(table)["customer"]) == list(range(sent + 1))
     assert len(home.told()) == known  # nothing was left to tell
