@@ -35,6 +35,8 @@ def test_runs_are_listed_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(lines) == 3 and "other" in lines[1] and "boosting" in lines[2] and lines[2].endswith("auc 0.912346")
     assert ask(tmp_path, "list", "--experiment", "credit") == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+    assert ask(tmp_path, "list", "--experiment", "credti") == 1
+    assert "no experiment is named 'credti'; did you mean 'credit'?" in capsys.readouterr().err
     assert ask(tmp_path, "show", first.id) == 0
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("boosting", "depth  3", "auc  0.912346", "stage  trial", "plan.txt  6 B"))

@@ -12,6 +12,7 @@ from flyball.core.durations import format_elapsed
 if TYPE_CHECKING:
     from flyball.domain.tracking.runs import RunDetail
     from flyball.domain.tracking.shipping import Sent
+    from flyball.workspace.home import Home
 
 _NAME_TAG = "mlflow.runName"
 _SYSTEM_TAGS = "mlflow."
@@ -39,8 +40,11 @@ def list_(place: Place, experiment: str | None, limit: int, as_json: bool) -> No
     """
     from flyball.workspace.home import Home
 
-    tracking = Home(place.project, place.home).tracking
-    found = [tracking.describe_run(run.id) for run in tracking.list_runs(pipeline=experiment, limit=limit)]
+    home = Home(place.project, place.home)
+    listed = home.tracking.list_runs(pipeline=experiment, limit=limit)
+    if experiment is not None and not listed:
+        _require_experiment(home, experiment)
+    found = [home.tracking.describe_run(run.id) for run in listed]
     emit({"runs": found}, as_json=as_json, text=lambda page: _draw_list(page["runs"]))
 
 
@@ -90,6 +94,17 @@ def send(place: Place, server: str | None, again: bool, as_json: bool) -> int:
     aside = list_refused(place.home / SPOOL_FOLDER)
     emit(sent, as_json=as_json, text=lambda found: _draw_sent(found, aside))
     return TRY_AGAIN if sent.waiting else 0
+
+
+def _require_experiment(home: "Home", name: str) -> None:
+    from flyball.core.errors import UnknownNameError
+    from flyball.domain.tracking.experiments import ExperimentNotFoundError
+
+    try:
+        home.experiments.get_by_name(name)
+    except ExperimentNotFoundError as error:
+        known, _ = home.experiments.search()
+        raise UnknownNameError("experiment", name, [experiment.name for experiment in known]) from error
 
 
 def _draw_list(found: "list[RunDetail]") -> str:
