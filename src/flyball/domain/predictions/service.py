@@ -1,6 +1,6 @@
 """The one way into what was asked, answered and turned out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,8 @@ from flyball.domain.features.labels import LabelRule
 from flyball.domain.journal.service import Journal
 from flyball.domain.predictions import store
 from flyball.domain.predictions.figures import FigureCache
-from flyball.domain.predictions.frames import FRAME_SCHEMA, from_row, scan_sealed
+from flyball.domain.predictions.finding import PredictionFinder
+from flyball.domain.predictions.frames import FRAME_SCHEMA, scan_sealed
 from flyball.domain.predictions.label_book import LabelBook
 from flyball.domain.predictions.labels import (
     GivenLabel,
@@ -32,10 +33,8 @@ from flyball.domain.predictions.log import (
     MaskOf,
     PredictionLog,
     SegmentLimits,
-    find_in_segment,
     list_endpoints,
     list_open_segments,
-    read_segment,
 )
 from flyball.domain.predictions.matching import find_matches, index_matches, read_label_rows
 from flyball.domain.predictions.reading import FigureReader, Span
@@ -81,6 +80,7 @@ class PredictionService:
         self.log = PredictionLog(root, clock, ids or IdSource(clock), limits, mask_of, is_synced=is_log_synced)
         self._figures = FigureCache(root)
         self._reader = FigureReader(db, self._figures)
+        self._finder = PredictionFinder(db, root, self._figures)
         self._labels = LabelBook(db)
         self._sealer = Sealer(db, journal, root, self._figures)
 
@@ -100,20 +100,7 @@ class PredictionService:
 
     def find(self, prediction_id: str) -> PredictionRecord | None:
         """Return a prediction, sealed or just answered, or None."""
-        # Open files first: what is sealed while we look has left them for the database by then.
-        for endpoint in list_endpoints(self._root):
-            for path in list_open_segments(self._root, endpoint):
-                with suppress(FileNotFoundError):
-                    if (record := find_in_segment(path, prediction_id)) is not None:
-                        return record
-        with self._db.read() as tx:
-            segments = store.list_segments_of_id(tx, prediction_id)
-        for segment in segments:
-            rows = scan_sealed([self._root / segment.path])
-            found = rows.filter(pl.col("id") == prediction_id).collect()
-            if not found.is_empty():
-                return from_row(found.row(0, named=True))
-        return None
+        return self._finder.find(prediction_id)
 
     def get(self, prediction_id: str) -> PredictionRecord:
         """Return a prediction.
@@ -228,7 +215,7 @@ class PredictionService:
 
     def add_labels(self, labels: Sequence[GivenLabel], *, source: str = "api") -> LabelReport:
         """Keep many labels given by prediction id: the bad ones are reported, the good ones kept."""
-        places = self._locate([label.prediction_id for label in labels])
+        places = self._finder.locate([label.prediction_id for label in labels])
         now = self._clock.now()
         good: list[LabelVersion] = []
         refused: list[LabelProblem] = []
@@ -269,7 +256,7 @@ class PredictionService:
         """
         label_rows = read_label_rows(rule, rows, self.log.mask_of(endpoint))
         now = self._clock.now()
-        unsealed = index_matches(self._open_records(endpoint))
+        unsealed = index_matches(self._finder.open_records(endpoint))
         good: list[LabelVersion] = []
         refused: list[LabelProblem] = []
         unmatched = 0
@@ -376,30 +363,6 @@ class PredictionService:
                     is_new = store.insert_label(tx, label, to_us(now))
                     added, known_already = added + is_new, known_already + (not is_new)
         return LabelReport(added=added, known_already=known_already, unmatched=unmatched, refused=tuple(refused))
-
-    def _locate(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Return endpoint and answered prediction for each id there is."""
-        wanted = set(ids)
-        found: dict[str, tuple[str, str]] = {}
-        for endpoint in list_endpoints(self._root):
-            for record in self._open_records(endpoint):
-                if record.id in wanted:
-                    found[record.id] = (endpoint, record.shadow_of or record.id)
-        missing = sorted(wanted - found.keys())
-        paths: dict[str, store.Segment] = {}
-        with self._db.read() as tx:
-            for prediction_id in missing:
-                paths.update((segment.path, segment) for segment in store.list_segments_of_id(tx, prediction_id))
-        for segment in paths.values():
-            rows = self._figures.read([segment]).filter(pl.col("id").is_in(missing))
-            for prediction_id, shadow_of in rows.select("id", "shadow_of").iter_rows():
-                found[prediction_id] = (segment.endpoint, shadow_of or prediction_id)
-        return found
-
-    def _open_records(self, endpoint: str) -> Iterator[PredictionRecord]:
-        for path in list_open_segments(self._root, endpoint):
-            with suppress(FileNotFoundError):
-                yield from read_segment(path).records
 
 
 def _any_label(tx: Transaction, endpoint: str) -> LabelValue:
