@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers import postgresql
 from tests.stories.system import System, wait_for
-from tests.stories.tiny import REQUEST, make_request, write_tiny
+from tests.stories.tiny import REQUEST, make_lone_request, make_request, write_tiny
 from tests.stories.traffic import Traffic
 
 pytestmark = pytest.mark.slow
@@ -103,7 +103,7 @@ def check_trace(system: System, prediction: str) -> None:
 
 def take_live_by_another_parameter(system: System) -> datetime:
     """Train a second version and let it go live through shadow and canary, while requests flow."""
-    with Traffic(system.port + 1, make_request).flowing() as traffic:
+    with Traffic(system.port + 1, make_lone_request).flowing() as traffic:
         assert "version lateness/2 is" in system.run("run", "training", "--param", "train.strength=0.02")
         wait_for(lambda: system.live() == "lateness/2", "lateness/2 is live", 60)
         since = datetime.now(UTC)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from flyball.core.clock import SimulatedClock
+from flyball.domain.serving.routing import place
 from flyball.workspace.workspace import Workspace
 from tests.stories.tiny import make_request, write_tiny
 
@@ -29,10 +30,19 @@ def open_canary(folder: Path, strength: float, endpoint: str = ENDPOINT) -> tupl
 
 
 def serve(workspace: Workspace, clock: SimulatedClock, *, shops: int) -> dict[str, Any]:
-    """Answer requests of so many shops; return how the spread of predictions was judged at the stage's end."""
+    """Answer requests of so many shops, half of them the canary's; return how the spread of predictions was judged at
+    the stage's end."""
+    rollout = workspace.rollouts.find_running("parcel")
+    assert rollout is not None
+    sides: dict[bool, list[int]] = {True: [], False: []}
+    shop = 1_000
+    while min(map(len, sides.values())) < shops // 2:
+        sides[place(rollout.id, [shop]) < 0.5].append(shop)
+        shop += 1
+    asking = [*sides[True][: shops // 2], *sides[False][: shops // 2]]
     dice = random.Random(4)
     requests = [
-        make_request(number) | {"shop_id": 1_000 + number % shops, "weight_kg": dice.uniform(0, 20)}
+        make_request(number) | {"shop_id": asking[number % shops], "weight_kg": dice.uniform(0, 20)}
         for number in range(REQUESTS)
     ]
     variants = {answer.variant for answer in workspace.data_plane.predict("parcel", requests)}

@@ -10,7 +10,7 @@ from flyball.domain.predictions.labels import GivenLabel
 from flyball.domain.serving.answers import Answer
 from flyball.workspace.workspace import Workspace
 from tests.stories.test_canaries import live, open_canary
-from tests.stories.tiny import make_request
+from tests.stories.tiny import make_lone_request
 
 ENDPOINT = """
 parcel = fb.Endpoint(
@@ -28,7 +28,7 @@ Tell = Callable[[Sequence[Answer], Callable[[Answer], bool]], None]
 def answers_and_tell(tmp_path: Path) -> tuple[Workspace, Sequence[Answer], Tell]:
     """A version that was promoted without a label, what was answered until then, and how to tell what was right."""
     workspace, clock = open_canary(tmp_path, 0.9, ENDPOINT)
-    requests = [make_request(number) | {"shop_id": 1_000 + number} for number in range(400)]
+    requests = [make_lone_request(number) for number in range(400)]
     answers = workspace.data_plane.predict("parcel", requests)
     workspace.predictions.log.rotate()
     clock.advance_to(clock.now() + timedelta(minutes=61))

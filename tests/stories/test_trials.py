@@ -14,7 +14,7 @@ from flyball.domain.serving.answers import Answer
 from flyball.domain.serving.rollouts import RolloutStatus
 from flyball.workspace.workspace import Workspace
 from tests.stories.system import System
-from tests.stories.tiny import make_request, write_tiny
+from tests.stories.tiny import make_lone_request, write_tiny
 
 ENDPOINT = """
 parcel = fb.Endpoint(model="lateness", gates=[fb.metric("auc") >= 0.3], rollout=[STAGE])
@@ -49,10 +49,7 @@ class Life:
 
     def serve(self, rows: int, turn_out: Callable[[Answer], int]) -> list[Answer]:
         """Answer requests, and learn at once how each turned out."""
-        # Each parcel is of a shop of its own: of the six shops of the data, a canary may get none.
-        requests = [
-            make_request(self.sent + number) | {"shop_id": 1_000 + self.sent + number} for number in range(rows)
-        ]
+        requests = [make_lone_request(self.sent + number) for number in range(rows)]
         self.sent += rows
         answers = self.workspace.data_plane.predict("parcel", requests)
         self.workspace.predictions.log.rotate()

@@ -19,7 +19,7 @@ from flyball.domain.serving.rollouts import Rollout, RolloutStatus
 from flyball.domain.serving.routing import place
 from flyball.workspace.workspace import Workspace
 from tests.stories.system import System, send, wait_for
-from tests.stories.tiny import make_request, write_tiny
+from tests.stories.tiny import make_lone_request, write_tiny
 from tests.stories.traffic import Answered, Traffic
 
 pytestmark = pytest.mark.slow
@@ -84,8 +84,7 @@ class Users:
 
     @staticmethod
     def _request(number: int) -> dict[str, Any]:
-        # Each parcel is of a shop of its own: of six shops, a canary may get none.
-        return make_request(number % PARCELS) | {"shop_id": 1_000 + number % PARCELS}
+        return make_lone_request(number % PARCELS)
 
     @contextmanager
     def coming(self) -> Iterator["Users"]:

@@ -18,7 +18,7 @@ ENDPOINT = """
 parcel = fb.Endpoint(
     model="lateness",
     gates=[fb.metric("auc") >= 0.3],
-    rollout=[fb.canary(0.5, "3d")],
+    rollout=[fb.ab_test("label", better="higher", min_effect=0.1, at_least="3d", by=["parcel_id"])],
     monitors=[fb.consistency(window="1h", min_rows=20)],
 )
 """

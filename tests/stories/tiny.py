@@ -21,6 +21,11 @@ def make_request(number: int) -> dict[str, Any]:
     return REQUEST | {"parcel_id": 900_000 + number, "shop_id": number % SHOPS, "rush": number % 2}
 
 
+def make_lone_request(number: int) -> dict[str, Any]:
+    """Return the request of a number, from a shop of its own: of the six shops of the data, a canary may get none."""
+    return make_request(number) | {"shop_id": 1_000 + number}
+
+
 def write_tiny(folder: Path, *, endpoint: str | None = None, settings: str = "") -> Path:
     """Write the project with its data into a folder and return the folder.
 
