@@ -1,5 +1,6 @@
 """A home and the MLflow application over it."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,3 +23,12 @@ def calls(home: Home) -> Iterator[Calls]:
     app = MlflowApp(home)
     yield Calls(app)
     app.close()
+
+
+@pytest.fixture
+def without_garbage() -> Iterator[None]:
+    """Let nothing that other tests left be finalized in the depth of a nested body, where no stack is left for it."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -142,6 +142,7 @@ def test_no_bytes_of_spans_break_anything(calls: Calls, body: bytes, is_protobuf
         assert reply.status == 200 or is_refusal(reply), (encoding, body, reply.body)
 
 
+@pytest.mark.usefixtures("without_garbage")
 @pytest.mark.parametrize("names", by_area(WITH_BODIES))
 def test_each_body_is_read_or_refused(home: Home, calls: Calls, names: Sequence[str]) -> None:
     for name in names:

@@ -91,6 +91,7 @@ def test_the_same_routes_answer_pages(calls: Calls) -> None:
     assert calls.send("GET", "/ajax-api/2.0/mlflow/points", key="a").status == 200
 
 
+@pytest.mark.usefixtures("without_garbage")
 @pytest.mark.parametrize(
     ("body", "words"),
     [
